@@ -1,0 +1,1 @@
+//! What the author of a protocol adapter depends on: the Hub, sessions, and the drivers that perform them

@@ -1,0 +1,1 @@
+//! The Hub: window, tail, subscriptions, draining and limits over any log

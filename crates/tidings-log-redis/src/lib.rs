@@ -1,0 +1,1 @@
+//! The log on Redis Streams: single, Sentinel and Cluster

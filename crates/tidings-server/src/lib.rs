@@ -1,0 +1,1 @@
+//! The tidings server: native API, configuration, authentication and the command line

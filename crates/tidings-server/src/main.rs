@@ -1,0 +1,3 @@
+//! The tidings binary.
+
+fn main() {}

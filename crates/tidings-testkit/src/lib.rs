@@ -1,0 +1,1 @@
+//! Exams for logs and adapters, and the real servers they run against
