@@ -1,1 +1,40 @@
-//! The nouns and ports of Tidings: topics, drafts, events, cursors, verdicts, the log port and the session vocabulary
+//! The nouns and ports of Tidings, in reading order: what is published, where it stands, how a log
+//! keeps it, and what a protocol's session may see and ask for.
+//!
+//! One word has one meaning here, in the docs, in metrics and in configuration: a [`Topic`] is one
+//! ordered run of events; a publisher hands in a [`Draft`], the log hands out an [`Event`]; a
+//! [`Cursor`] is a place in one or several topics, and a [`Verdict`] is what the log says of it.
+//! [`EventLog`] is the port behind which the logs stand, [`Session`] the shape of every
+//! long-lived conversation.
+//!
+//! What is absent: this crate knows no runtime, no socket, no HTTP, no Redis, and reads no clock.
+//! Time, randomness and identity are arguments.
+
+pub mod cursor;
+pub mod draft;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod log;
+pub mod pattern;
+pub mod placement;
+pub mod session;
+pub mod topic;
+pub mod verdict;
+
+pub use cursor::{Cursor, CursorError, TopicSet, TopicSetError};
+pub use draft::{Attributes, Dedup, Draft, DraftError};
+pub use event::{Event, Prev};
+pub use id::EventId;
+pub use log::{
+    Appended, BoxFuture, Clock, EventLog, Filled, From, Head, LogError, Outcome, Page, PageLimit,
+    Tail, TailStep,
+};
+pub use pattern::TopicPattern;
+pub use placement::{Partition, Partitions, Placed};
+pub use session::{
+    Action, Actions, Close, Frame, FrameKind, Input, Now, Printed, Received, Refusal, Refused,
+    Session, Start, SubId, TimerId, Variant,
+};
+pub use topic::{Topic, TopicError};
+pub use verdict::Verdict;
