@@ -6,6 +6,8 @@
 //! that a cursor is never applied to other topics than it was made for (LOG.md §5). Both are safe
 //! in an SSE `id:` line, a URL and a JSON string.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use twox_hash::XxHash64;
@@ -21,7 +23,44 @@ pub struct TopicSet(Vec<Placed>);
 
 /// A place for each topic of a set, in the set's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(Vec<EventId>);
+pub struct Cursor(Places);
+
+/// Most subscriptions have one topic; their cursors need no allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Places {
+    One([EventId; 1]),
+    Many(Vec<EventId>),
+}
+
+/// A cursor together with the topics it is over: what a connection needs to print it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At {
+    /// The topics.
+    pub set: Arc<TopicSet>,
+    /// The place.
+    pub cursor: Cursor,
+}
+
+impl At {
+    /// The cursor as text.
+    #[must_use]
+    pub fn print(&self) -> String {
+        self.cursor.print(&self.set)
+    }
+
+    /// Moves past an event: every topic of its partition is then at least there, since the events
+    /// of one partition are delivered in the order of their ids.
+    pub fn pass(&mut self, position: usize, id: EventId) {
+        let Some(partition) = self.set.0.get(position).map(|placed| placed.partition) else {
+            return;
+        };
+        for (place, placed) in self.cursor.places_mut().iter_mut().zip(&self.set.0) {
+            if placed.partition == partition {
+                *place = (*place).max(id);
+            }
+        }
+    }
+}
 
 /// Why a text is not a cursor for these topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,25 +148,26 @@ impl Cursor {
     /// One place for every topic of the set.
     #[must_use]
     pub fn everywhere(set: &TopicSet, place: EventId) -> Self {
-        Self(vec![place; set.0.len()])
-    }
-
-    /// A place for each topic, in the set's order; the two must be of one length.
-    #[must_use]
-    pub fn new(places: Vec<EventId>) -> Self {
-        Self(places)
+        match set.0.len() {
+            1 => Self(Places::One([place])),
+            many => Self(Places::Many(vec![place; many])),
+        }
     }
 
     /// The places, in the set's order.
     #[must_use]
     pub fn places(&self) -> &[EventId] {
-        &self.0
+        match &self.0 {
+            Places::One(place) => place,
+            Places::Many(places) => places,
+        }
     }
 
-    /// Moves one topic's place.
-    pub fn set(&mut self, position: usize, place: EventId) {
-        if let Some(slot) = self.0.get_mut(position) {
-            *slot = place;
+    /// The places, to be moved.
+    pub fn places_mut(&mut self) -> &mut [EventId] {
+        match &mut self.0 {
+            Places::One(place) => place,
+            Places::Many(places) => places,
         }
     }
 
@@ -135,18 +175,18 @@ impl Cursor {
     #[must_use]
     pub fn print(&self, set: &TopicSet) -> String {
         debug_assert_eq!(
-            self.0.len(),
+            self.places().len(),
             set.0.len(),
             "a cursor has a place for each topic of its set"
         );
-        if let [place] = self.0[..] {
+        if let [place] = self.places() {
             return place.to_string();
         }
         let mut bytes = vec![VERSION];
         bytes.extend(set.fingerprint());
         let mut fences = Vec::new();
         for (_, range) in set.partitions() {
-            let places = &self.0[range.clone()];
+            let places = &self.places()[range.clone()];
             let level = places.iter().copied().max().unwrap_or_default();
             push_place(&mut bytes, level);
             for (position, place) in range.zip(places) {
@@ -176,7 +216,7 @@ impl Cursor {
                 CursorError::Garbage
             };
             return EventId::parse(text)
-                .map(|place| Self(vec![place]))
+                .map(|place| Self(Places::One([place])))
                 .ok_or(other);
         }
         if EventId::parse(text).is_some() {
@@ -202,7 +242,7 @@ impl Cursor {
                 .get_mut(usize::from(*position))
                 .ok_or(CursorError::Garbage)? = place;
         }
-        Ok(Self(places))
+        Ok(Self(Places::Many(places)))
     }
 }
 
@@ -253,8 +293,8 @@ mod tests {
         let mut cursor = Cursor::everywhere(&many, at(1_732_161_600_000));
         let level = cursor.print(&many);
         assert_eq!(Cursor::parse(&many, &level), Ok(cursor.clone()));
-        cursor.set(7, at(5));
-        cursor.set(9, EventId::ORIGIN);
+        cursor.places_mut()[7] = at(5);
+        cursor.places_mut()[9] = EventId::ORIGIN;
         let fenced = cursor.print(&many);
         assert!(fenced.len() > level.len());
         assert_eq!(Cursor::parse(&many, &fenced), Ok(cursor));

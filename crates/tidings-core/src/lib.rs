@@ -22,7 +22,7 @@ pub mod session;
 pub mod topic;
 pub mod verdict;
 
-pub use cursor::{Cursor, CursorError, TopicSet, TopicSetError};
+pub use cursor::{At, Cursor, CursorError, TopicSet, TopicSetError};
 pub use draft::{Attributes, Dedup, Draft, DraftError};
 pub use event::{Event, Prev};
 pub use id::EventId;
@@ -33,8 +33,8 @@ pub use log::{
 pub use pattern::TopicPattern;
 pub use placement::{Partition, Partitions, Placed};
 pub use session::{
-    Action, Actions, Close, Frame, FrameKind, Input, Now, Printed, Received, Refusal, Refused,
-    Session, Start, SubId, TimerId, Variant,
+    Action, Actions, Batch, Close, Frame, FrameKind, Input, Now, Printed, Received, Refusal,
+    Refused, Session, Start, SubId, TimerId, Variant,
 };
 pub use topic::{Topic, TopicError};
 pub use verdict::Verdict;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::cursor::At;
 use crate::draft::Draft;
 use crate::event::Event;
 use crate::id::EventId;
@@ -56,8 +57,8 @@ pub enum Input<'a> {
     Subscribed {
         /// Which.
         sub: SubId,
-        /// Its cursor in print.
-        cursor: &'a str,
+        /// Where.
+        at: &'a At,
     },
     /// A subscription does not stand.
     Refused {
@@ -76,21 +77,19 @@ pub enum Input<'a> {
         /// Never `ok`.
         verdict: Verdict,
     },
-    /// Events in order; `cursor` prints the place after each.
+    /// Events in order.
     Events {
         /// Which subscription or fetch.
         sub: SubId,
         /// At least one.
-        page: &'a [Arc<dyn Printed>],
-        /// The cursor after the last of them, in print.
-        cursor: &'a str,
+        batch: &'a Batch,
     },
     /// Nothing newer for now; told once each time a subscription becomes level.
     CaughtUp {
         /// Which.
         sub: SubId,
-        /// Its cursor in print.
-        cursor: &'a str,
+        /// Where.
+        at: &'a At,
     },
     /// A fetched range is at its end.
     Fetched {
@@ -114,6 +113,42 @@ pub enum Input<'a> {
     Draining,
     /// The client is gone. No action but publishing is performed any more.
     Closed,
+}
+
+/// Events of one subscription, in the order in which they are delivered, and the cursor after each.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// At least one.
+    pub events: Vec<Arc<dyn Printed>>,
+    /// The cursor before the first.
+    pub before: At,
+}
+
+impl Batch {
+    /// Each event with the cursor after it, printed.
+    pub fn with_cursors(&self) -> impl Iterator<Item = (&Arc<dyn Printed>, String)> {
+        let mut at = self.before.clone();
+        self.events.iter().map(move |printed| {
+            let event = printed.event();
+            if let Some(position) = at.set.position(&event.topic) {
+                at.pass(position, event.id);
+            }
+            (printed, at.print())
+        })
+    }
+
+    /// The cursor after the last event.
+    #[must_use]
+    pub fn after(&self) -> At {
+        let mut at = self.before.clone();
+        for printed in &self.events {
+            let event = printed.event();
+            if let Some(position) = at.set.position(&event.topic) {
+                at.pass(position, event.id);
+            }
+        }
+        at
+    }
 }
 
 /// What a client sent.
@@ -171,6 +206,14 @@ pub enum Action {
     },
     /// Forget a timer.
     ClearTimer(TimerId),
+    /// The HTTP answer's status and headers, when they are not the driver's own; before the first
+    /// send, and of no effect on an open websocket.
+    Respond {
+        /// The HTTP status.
+        status: u16,
+        /// More headers. Names are static: no header name ever comes from a client.
+        headers: Vec<(&'static str, String)>,
+    },
     /// Refuse the connection; before the first send it becomes the HTTP status.
     Refuse(Refused),
     /// Close the connection after what was sent.
