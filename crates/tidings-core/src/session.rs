@@ -18,7 +18,7 @@ use crate::cursor::At;
 use crate::draft::Draft;
 use crate::event::Event;
 use crate::id::EventId;
-use crate::log::{Appended, From, LogError};
+use crate::log::{Appended, From};
 use crate::topic::Topic;
 use crate::verdict::Verdict;
 
@@ -103,7 +103,7 @@ pub enum Input<'a> {
         /// The session's own name for it.
         tag: u32,
         /// The result.
-        result: Result<Appended, &'a LogError>,
+        result: Result<Appended, &'a (dyn std::error::Error + Send)>,
     },
     /// A timer went off.
     Timer(TimerId),

@@ -1,1 +1,28 @@
-//! The Hub: window, tail, subscriptions, draining and limits over any log
+//! The engine: one [`Hub`] per instance over any log.
+//!
+//! The log is the queue. A connection holds a cursor in a [`Reader`]; it is woken, takes the events
+//! after its cursor from the [`window`] (shared, decoded, printed once per protocol variant), and
+//! moves its cursor at its own pace. When it falls behind the window it reads from the log by topic
+//! until it is level again. So history, live delivery, replay and slow clients are one path, and
+//! memory does not grow with slow clients.
+//!
+//! In reading order: [`hub`] is the handle; [`follow`] tails the log into the [`window`]; [`reader`]
+//! is a connection's set of subscriptions, each of which is a [`subscription`]; [`judge`] asks the
+//! log for verdicts on behalf of all who wait; [`limits`] holds every bound.
+//!
+//! What is absent: no HTTP, no socket, no adapter and no concrete log is named here.
+
+pub mod delivered;
+pub mod follow;
+pub mod hub;
+pub mod judge;
+pub mod limits;
+pub mod metrics;
+pub mod reader;
+pub mod subscription;
+pub mod wake;
+pub mod window;
+
+pub use hub::{Health, Hub, HubOptions, Ownership, PublishError, ReadPage};
+pub use limits::Limits;
+pub use reader::{Delivery, Reader};

@@ -1,0 +1,62 @@
+//! Every bound of the engine, with its reason.
+
+use std::time::Duration;
+
+/// Bounds that an operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of events held in memory, over all partitions. Returning clients inside it cost the
+    /// log nothing, so it should hold a deploy's worth of traffic: 64 MiB are about 80,000 events
+    /// of 256 bytes.
+    pub window_bytes: usize,
+    /// Subscriptions (and fetches) of one connection. Each is looked at when the connection is
+    /// woken.
+    pub subscriptions_per_connection: usize,
+    /// Events handed to a connection at once. Everything pending goes out in one write; above this
+    /// a burst for one connection would keep a core from the others.
+    pub batch_events: usize,
+    /// Bytes handed to a connection at once: what one slow reader holds outside the window.
+    pub batch_bytes: usize,
+    /// Reads from the log under way at a time for connections behind the window. A page costs
+    /// Redis up to 3 ms, so a storm of them must queue here, not there.
+    pub log_reads: usize,
+    /// How long a read waits for the tail to reach what the log already has, and a cursor beyond
+    /// the window for the tail to reach it, before the log is asked.
+    pub tail_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window_bytes: 64 * 1024 * 1024,
+            subscriptions_per_connection: 100,
+            batch_events: 128,
+            batch_bytes: 256 * 1024,
+            log_reads: 32,
+            tail_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Pause between tries of a read that the log could not answer: long enough not to add to its
+/// trouble, short enough to resume soon. Doubles up to [`RETRY_PAUSE_MAX`].
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause between tries.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How often the log is trimmed and the window's floor looked at (LOG.md §4).
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Rewinds remembered per partition; a connection that slept through more of them asks the log
+/// about every place it holds.
+pub const REWINDS_REMEMBERED: usize = 8;
+
+/// Verdicts asked for at once; one round trip per partition answers them.
+pub const JUDGED_AT_ONCE: usize = 512;
+
+/// A connection that is told to come back gets this much at most to say goodbye and close.
+pub const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Clock skew between this instance and the log above which the instance is not ready (LOG.md §2).
+pub const SKEW_MAX_MS: u64 = 5_000;
