@@ -462,3 +462,6 @@ impl Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

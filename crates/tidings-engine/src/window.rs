@@ -429,3 +429,6 @@ impl Part {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
