@@ -21,6 +21,44 @@ use crate::respond;
 /// Performs a session as a `text/event-stream`.
 ///
 /// Waits, bounded, for the session's first word, so that a refusal is still an HTTP status.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidings_adapter::*;
+///
+/// struct Forward(Topic);
+///
+/// impl Session for Forward {
+///     fn handle(&mut self, _now: Now, input: Input<'_>, actions: &mut Actions) {
+///         match input {
+///             Input::Opened => actions.subscribe(SubId(0), self.0.clone(), From::Oldest),
+///             Input::Events { batch, .. } => {
+///                 for printed in &batch.events {
+///                     let event = printed.event();
+///                     let data = String::from_utf8_lossy(&event.data);
+///                     actions.send_text(format!("id: {}\ndata: {data}\n\n", event.id));
+///                 }
+///             }
+///             Input::CaughtUp { .. } => actions.close(1000, "that is all"),
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let clock = Arc::new(tidings_log_memory::SystemClock);
+/// # let log = Arc::new(tidings_log_memory::MemoryLog::new(Default::default(), clock.clone(), 7));
+/// # let hub = Hub::start(log, HubOptions::default(), clock, &prometheus::Registry::new()).unwrap();
+/// let topic = Topic::parse("demo/a").unwrap();
+/// let stored = hub.publish(vec![Draft::new(topic.clone(), "greeting", r#"{"n":1}"#)]).await;
+/// let response = sse::serve(&hub, Forward(topic), DriverLimits::default()).await;
+/// assert_eq!(response.headers()["content-type"], "text/event-stream");
+/// let body = axum::body::to_bytes(response.into_body(), 1024).await.unwrap();
+/// let id = stored[0].as_ref().unwrap().id;
+/// assert_eq!(body, format!("id: {id}\ndata: {{\"n\":1}}\n\n"));
+/// # }
+/// ```
 pub async fn serve(hub: &Hub, session: impl Session + 'static, limits: DriverLimits) -> Response {
     let first_frame = limits.first_frame;
     let mut conversation = Box::new(Conversation::open(hub, Box::new(session), limits));

@@ -1,0 +1,148 @@
+//! Appending: all drafts of a call or none, within the bound on bytes.
+
+use std::sync::atomic::Ordering;
+
+use tidings_core::{Appended, Dedup, Draft, Event, EventId, LogError, Outcome, Partition, Prev};
+
+use crate::dedup::Keys;
+use crate::shared::{Moment, Shared};
+use crate::shelf::Shelf;
+
+/// What an append drops on its way, per draft: more than it adds, so that what lies past the
+/// retention shrinks even if nobody trims, and few enough that no append waits for a burst of an
+/// hour ago.
+const TRIM_PER_DRAFT: usize = 4;
+
+/// A draft as the event that it will be, still without its place, and its key.
+type Entry = (Event, Option<Dedup>);
+
+impl Shared {
+    pub(crate) fn append(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Appended>, LogError> {
+        let slot = self.slot(partition)?;
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries: Vec<Entry> = drafts.into_iter().map(entry).collect();
+        let mut cleared = false;
+        let stored = loop {
+            let moment = self.moment();
+            let mut shelf = slot.shelf.lock();
+            let freed = shelf.trim(moment, entries.len() * TRIM_PER_DRAFT);
+            self.release(freed);
+            shelf.ids.room(moment.now_ms, entries.len())?;
+            let needed = needed(&shelf, &entries, moment);
+            if self.reserve(needed) {
+                let (stored, used) = store(&mut shelf, entries, moment);
+                self.release(needed.saturating_sub(used));
+                slot.version.fetch_add(1, Ordering::Release);
+                break stored;
+            }
+            drop(shelf);
+            if cleared || needed > self.options.max_bytes {
+                return Err(self.full(needed));
+            }
+            self.clear(needed);
+            cleared = true;
+        };
+        self.bell.notify_waiters();
+        Ok(stored)
+    }
+
+    /// Makes room: everything past its time in every partition, then, if that is enough, the
+    /// oldest heads of quiet topics. A head forgotten early costs its readers a reload; an hour
+    /// of refused publishes costs more.
+    fn clear(&self, needed: usize) {
+        let moment = self.moment();
+        let mut heads = 0;
+        for slot in self.slots() {
+            let mut shelf = slot.shelf.lock();
+            self.release(shelf.trim(moment, usize::MAX));
+            heads += shelf.quiet_weight();
+        }
+        let over = |held: usize| held.saturating_add(needed) > self.options.max_bytes;
+        if over(self.bytes().saturating_sub(heads)) {
+            return;
+        }
+        for slot in self.slots() {
+            let mut shelf = slot.shelf.lock();
+            while over(self.bytes()) && !shelf.quiet.is_empty() {
+                self.release(shelf.forget_head());
+            }
+        }
+    }
+
+    fn full(&self, needed: usize) -> LogError {
+        let most = self.options.max_bytes;
+        if needed > most {
+            return LogError::Refused(format!(
+                "the drafts weigh {needed} bytes, the whole log holds {most}"
+            ));
+        }
+        LogError::Full(format!(
+            "{} of {most} bytes are held by the events of the last {:?}, {needed} more are needed",
+            self.bytes(),
+            self.options.retention
+        ))
+    }
+}
+
+fn entry(draft: Draft) -> Entry {
+    let event = Event {
+        id: EventId::ORIGIN,
+        prev: Prev::Unknown,
+        topic: draft.topic,
+        kind: draft.kind,
+        data: draft.data,
+        attributes: draft.attributes,
+    };
+    (event, draft.dedup)
+}
+
+/// The most that these can add. Entries that share a new key or a new topic count each.
+fn needed(shelf: &Shelf, entries: &[Entry], moment: Moment) -> usize {
+    let weigh = |(event, dedup): &Entry| {
+        let key = match dedup {
+            Some(dedup) if shelf.keys.get(dedup, moment.now_ms).is_some() => return 0,
+            Some(dedup) => Keys::weight(dedup),
+            None => 0,
+        };
+        let topic = if shelf.topics.contains_key(&event.topic) {
+            0
+        } else {
+            Shelf::topic_weight(&event.topic)
+        };
+        event.weight() + key + topic
+    };
+    entries.iter().map(weigh).sum()
+}
+
+/// Stores what is new, and returns with the answers the bytes it added.
+fn store(shelf: &mut Shelf, entries: Vec<Entry>, moment: Moment) -> (Vec<Appended>, usize) {
+    let mut used = 0;
+    let store_one = |(event, dedup): Entry| {
+        let known = dedup
+            .as_ref()
+            .and_then(|dedup| shelf.keys.get(dedup, moment.now_ms));
+        if let Some(id) = known {
+            return Appended {
+                id,
+                outcome: Outcome::Duplicate,
+            };
+        }
+        used += shelf.push(event, moment);
+        let id = shelf.last();
+        if let Some(dedup) = dedup {
+            used += shelf.keys.insert(dedup, id, moment.now_ms);
+        }
+        Appended {
+            id,
+            outcome: Outcome::New,
+        }
+    };
+    let stored = entries.into_iter().map(store_one).collect();
+    (stored, used)
+}

@@ -1,0 +1,313 @@
+//! The configuration: what an operator may set, parsed once.
+//!
+//! The defaults are `config/tidings.toml`, which is part of the binary: a key that is not in that
+//! file does not exist, and every key in it has its default and a comment beside it. [`layers`]
+//! puts the sources on top of each other, [`report`] prints what is in force and what is wrong.
+
+pub mod layers;
+pub mod report;
+pub mod values;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use layers::{Loaded, Sources, load};
+pub use report::{Mistake, Mistakes};
+use values::optional;
+pub use values::{Count, Digest, Level, Listen, LogFormat, Origin, Pattern, Secret, Size, Span};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who may publish and read.
+    pub keys: Vec<Key>,
+    /// The HTTP server.
+    pub server: Server,
+    /// The log, wherever it is.
+    pub log: Log,
+    /// Redis.
+    pub redis: Redis,
+    /// The window.
+    pub window: Window,
+    /// Bounds.
+    pub limits: Limits,
+    /// The native API.
+    pub api: Api,
+    /// Direct ingest.
+    pub ingest: Ingest,
+    /// Log lines.
+    pub telemetry: Telemetry,
+}
+
+/// One API key and what it opens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// For logs; the key itself is never written there.
+    pub name: String,
+    /// The key.
+    #[serde(default, deserialize_with = "optional")]
+    pub key: Option<Secret>,
+    /// The file that holds the key.
+    #[serde(default, deserialize_with = "optional")]
+    pub key_file: Option<PathBuf>,
+    /// The key's SHA-256.
+    #[serde(default, deserialize_with = "optional")]
+    pub key_sha256: Option<Digest>,
+    /// What it may publish to.
+    #[serde(default)]
+    pub publish: Vec<Pattern>,
+    /// What it may read.
+    #[serde(default)]
+    pub read: Vec<Pattern>,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Largest body of one publish, largest line of a line-by-line one.
+    pub body_max: Size,
+    /// For a request's head, and between requests.
+    pub header_timeout: Span,
+    /// Between two pieces of a body.
+    pub body_timeout: Span,
+    /// Connections at a time.
+    pub connections_max: Count<1, 1_000_000>,
+    /// SO_SNDBUF.
+    pub send_buffer: Size,
+    /// For connections to end by themselves.
+    pub shutdown_grace: Span,
+}
+
+/// The log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How long an event is retained.
+    pub retention: Span,
+    /// P.
+    pub partitions: Count<1, 256>,
+}
+
+/// Redis.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// A secret, since it may carry a password; without it the log is in memory.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<Secret>,
+    /// ACL user.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// Its password; from `password_file` when that is set.
+    #[serde(deserialize_with = "optional")]
+    pub password: Option<Secret>,
+    /// Where to read the password.
+    #[serde(deserialize_with = "optional")]
+    pub password_file: Option<PathBuf>,
+    /// Before every key.
+    pub prefix: String,
+    /// Connections for short commands.
+    pub pool: Count<1, 256>,
+    /// For connecting.
+    pub connect_timeout: Span,
+    /// For one short command.
+    pub response_timeout: Span,
+    /// For one blocking read.
+    pub block: Span,
+    /// PEM file of the authority.
+    #[serde(deserialize_with = "optional")]
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file of the client's certificate.
+    #[serde(deserialize_with = "optional")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the client's key.
+    #[serde(deserialize_with = "optional")]
+    pub tls_key: Option<PathBuf>,
+    /// The Sentinels' ACL user.
+    #[serde(deserialize_with = "optional")]
+    pub sentinel_username: Option<String>,
+    /// Its password; from `sentinel_password_file` when that is set.
+    #[serde(deserialize_with = "optional")]
+    pub sentinel_password: Option<Secret>,
+    /// Where to read the Sentinels' password.
+    #[serde(deserialize_with = "optional")]
+    pub sentinel_password_file: Option<PathBuf>,
+}
+
+/// The window.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Bytes held.
+    pub bytes: Size,
+}
+
+/// Bounds; those of [`tidings_core::limits`] cannot be raised.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Events of one batch.
+    pub batch_events: Count<1, 10_000>,
+    /// Events of one page.
+    pub page_events: Count<1, { tidings_core::limits::PAGE_EVENTS_MAX as u64 }>,
+    /// Bytes of one page.
+    pub page_bytes: Size,
+    /// Subscriptions of one connection.
+    pub subscriptions: Count<1, 1_000>,
+}
+
+/// The native API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Pages that may use it.
+    pub cors_origins: Vec<Origin>,
+    /// How long a long-poll waits.
+    pub long_poll_timeout: Span,
+    /// Between two signs of life.
+    pub heartbeat: Span,
+    /// Before an `EventSource` comes back.
+    pub sse_retry: Span,
+    /// After which `live=sse` ends.
+    pub topic_sse_age: Span,
+    /// What anybody may publish to.
+    pub anonymous_publish: Vec<Pattern>,
+    /// What anybody may read.
+    pub anonymous_read: Vec<Pattern>,
+}
+
+/// Direct ingest.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    /// Whether the ingest stream is drained.
+    pub enabled: bool,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// Which.
+    pub level: Level,
+    /// How.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// Reads secrets from their files and checks what one value alone cannot show.
+    fn resolve(&mut self) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let redis = &mut self.redis;
+        let passwords = [
+            ("redis.password", &mut redis.password, &redis.password_file),
+            (
+                "redis.sentinel_password",
+                &mut redis.sentinel_password,
+                &redis.sentinel_password_file,
+            ),
+        ];
+        for (key, password, file) in passwords {
+            match (&password, file) {
+                (Some(_), Some(_)) => {
+                    wrong.push((key.to_owned(), format!("set either this or {key}_file")));
+                }
+                (None, Some(path)) => match read_secret(path) {
+                    Ok(secret) => *password = Some(secret),
+                    Err(why) => wrong.push((format!("{key}_file"), why)),
+                },
+                _ => {}
+            }
+        }
+        if redis.tls_cert.is_some() != redis.tls_key.is_some() {
+            let key = if redis.tls_cert.is_some() {
+                "redis.tls_cert"
+            } else {
+                "redis.tls_key"
+            };
+            let why = "a client certificate needs both tls_cert and tls_key";
+            wrong.push((key.to_owned(), why.to_owned()));
+        }
+        if redis.prefix.is_empty() || !redis.prefix.bytes().all(prefix_byte) {
+            let why = "a text of letters, digits and - . _ : without braces";
+            wrong.push(("redis.prefix".to_owned(), why.to_owned()));
+        }
+        if self.limits.page_bytes.0 > tidings_core::limits::PAGE_BYTES_MAX {
+            wrong.push((
+                "limits.page_bytes".to_owned(),
+                "a size up to \"1MiB\"".to_owned(),
+            ));
+        }
+        for (index, key) in self.keys.iter_mut().enumerate() {
+            key.resolve(index, &mut wrong);
+        }
+        let mut names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            wrong.push((
+                "keys".to_owned(),
+                format!("two keys are named {:?}", pair[0]),
+            ));
+        }
+        wrong
+    }
+}
+
+/// Bytes that may stand in a key prefix. A brace would make a hash tag of its own, and put all
+/// partitions on one node of a cluster.
+fn prefix_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)
+}
+
+impl Key {
+    fn resolve(&mut self, index: usize, wrong: &mut Vec<(String, String)>) {
+        let mut mistake =
+            |member: &str, why: String| wrong.push((format!("keys.{index}.{member}"), why));
+        let ways = [
+            self.key.is_some(),
+            self.key_file.is_some(),
+            self.key_sha256.is_some(),
+        ];
+        if self.name.is_empty() {
+            mistake("name", "a name for the logs".to_owned());
+        }
+        if ways.iter().filter(|set| **set).count() != 1 {
+            mistake(
+                "key",
+                "exactly one of key, key_file and key_sha256".to_owned(),
+            );
+        }
+        if self.publish.is_empty() && self.read.is_empty() {
+            mistake(
+                "read",
+                "the key opens nothing: give it publish or read".to_owned(),
+            );
+        }
+        if let (None, Some(path)) = (&self.key, &self.key_file) {
+            match read_secret(path) {
+                Ok(secret) => self.key = Some(secret),
+                Err(why) => mistake("key_file", why),
+            }
+        }
+    }
+}
+
+/// A secret from a file, without the line end that editors put there.
+fn read_secret(path: &std::path::Path) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("a file that can be read ({error})"))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("a file that is not empty".to_owned()),
+        secret => Ok(Secret::new(secret)),
+    }
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

@@ -1,0 +1,482 @@
+//! The sources of the configuration on top of each other.
+//!
+//! defaults <- `config/tidings.toml` in the working directory <- development mode <- the file given
+//! <- environment <- flags. figment merges them and remembers where each value came from. All that
+//! is wrong is collected, not only the first of it: what does not fit is reported, put back to its
+//! default, and the rest is looked at again.
+
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Empty, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::Config;
+use super::report::{Mistake, Mistakes, shown};
+
+/// `config/tidings.toml`: every key with its default.
+pub const DEFAULTS: &str = include_str!("../../../../config/tidings.toml");
+/// `config/tidings.dev.toml`: what `--dev` adds.
+pub const DEVELOPMENT: &str = include_str!("../../../../config/tidings.dev.toml");
+/// The file that is read when it is there, from the working directory.
+pub const USUAL_FILE: &str = "config/tidings.toml";
+
+const PREFIX: &str = "TIDINGS_";
+/// Variables of the command line (`tidings --help`); they set no configuration key.
+pub const COMMAND_LINE_VARIABLES: [&str; 3] = ["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_KEY"];
+
+/// Where configuration comes from. Files and environment are arguments, so that tests have theirs.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// [`USUAL_FILE`], if it should be looked for.
+    pub usual_file: Option<PathBuf>,
+    /// Whether this is development mode.
+    pub dev: bool,
+    /// The file given with `--config`.
+    pub file: Option<PathBuf>,
+    /// Environment variables, all of them.
+    pub environment: Vec<(String, String)>,
+    /// Keys set by flags, with the flag's name: `("server.listen", "--listen", value)`.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+/// A configuration and where its values came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    pub(super) figment: Figment,
+    pub(super) root: Value,
+}
+
+/// Loads and checks the configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    let mut mistakes = Vec::new();
+    let defaults = Text {
+        name: "defaults",
+        text: DEFAULTS,
+    };
+    let schema = schema();
+    let mut figment = Figment::from(defaults);
+    if let Some(path) = &sources.usual_file
+        && path.exists()
+    {
+        figment = with_file(figment, path, &mut mistakes);
+    }
+    if sources.dev {
+        figment = figment.admerge(Text {
+            name: "--dev",
+            text: DEVELOPMENT,
+        });
+    }
+    if let Some(path) = &sources.file {
+        figment = with_file(figment, path, &mut mistakes);
+    }
+    for (variable, text) in &sources.environment {
+        match variable_path(variable, &schema) {
+            Ok(None) => {}
+            Ok(Some(path)) => {
+                let value = typed(text, schema.find_ref(&path));
+                figment = figment.merge(One {
+                    name: "environment",
+                    source: variable.clone(),
+                    path,
+                    value,
+                });
+            }
+            Err(why) => mistakes.push(Mistake {
+                key: variable.clone(),
+                value: String::new(),
+                source: "environment".to_owned(),
+                allowed: why,
+            }),
+        }
+    }
+    for (path, flag, text) in &sources.flags {
+        figment = figment.merge(One {
+            name: "flag",
+            source: (*flag).to_owned(),
+            path: (*path).to_owned(),
+            value: Value::from(text.as_str()),
+        });
+    }
+    let mut root = match figment.find_value("") {
+        Ok(root) => root,
+        Err(error) => {
+            mistakes.push(Mistake::plain("configuration", error.to_string()));
+            schema.clone()
+        }
+    };
+    drop_unknown(&mut root, &schema, &mut Vec::new(), &figment, &mut mistakes);
+    let mut config = extract(&mut root, &schema, &figment, &mut mistakes)?;
+    for (path, allowed) in config.resolve() {
+        mistakes.push(mistake(&root, &figment, &path, allowed));
+    }
+    if mistakes.is_empty() {
+        Ok(Loaded {
+            config,
+            figment,
+            root,
+        })
+    } else {
+        Err(Mistakes(mistakes))
+    }
+}
+
+/// The defaults as values: which keys there are, and of which type.
+pub(super) fn schema() -> Value {
+    Figment::from(Text {
+        name: "defaults",
+        text: DEFAULTS,
+    })
+    .find_value("")
+    .expect("the defaults are part of the binary and tested")
+}
+
+fn with_file(figment: Figment, path: &Path, mistakes: &mut Vec<Mistake>) -> Figment {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let why = format!("cannot be read: {error}");
+            mistakes.push(Mistake::plain(&path.display().to_string(), why));
+            return figment;
+        }
+    };
+    if let Err(error) = toml::from_str::<toml::Table>(&text) {
+        let why = format!("is not TOML: {error}");
+        mistakes.push(Mistake::plain(&path.display().to_string(), why));
+        return figment;
+    }
+    figment.merge(File { path, text })
+}
+
+/// Takes out every key that the defaults do not have.
+fn drop_unknown(
+    value: &mut Value,
+    schema: &Value,
+    path: &mut Vec<String>,
+    figment: &Figment,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let (Value::Dict(_, members), Value::Dict(_, known)) = (value, schema) else {
+        return;
+    };
+    members.retain(|name, member| {
+        path.push(name.clone());
+        if let Some(schema) = known.get(name) {
+            drop_unknown(member, schema, path, figment, mistakes);
+        } else {
+            let key = path.join(".");
+            mistakes.push(Mistake {
+                value: shown(&key, member),
+                source: origin(figment, member),
+                allowed: among("there is no such key", name, known.keys()),
+                key,
+            });
+        }
+        path.pop();
+        known.contains_key(name)
+    });
+}
+
+/// Deserialises, putting back to the default what does not fit until all does.
+fn extract(
+    root: &mut Value,
+    schema: &Value,
+    figment: &Figment,
+    mistakes: &mut Vec<Mistake>,
+) -> Result<Config, Mistakes> {
+    loop {
+        let error = match root.deserialize::<Config>() {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let path = error.path.join(".");
+        mistakes.push(mistake(root, figment, &path, allowed(&error.kind)));
+        if !repair(root, schema, &error.path) {
+            return Err(Mistakes(std::mem::take(mistakes)));
+        }
+    }
+}
+
+fn mistake(root: &Value, figment: &Figment, path: &str, allowed: String) -> Mistake {
+    let found = at(root, path);
+    Mistake {
+        key: label(root, path),
+        value: found.map(|value| shown(path, value)).unwrap_or_default(),
+        source: found
+            .map(|value| origin(figment, value))
+            .unwrap_or_default(),
+        allowed,
+    }
+}
+
+/// One step down a path; figment's own walk ends at lists.
+fn inside<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
+    match value {
+        Value::Dict(_, members) => members.get(part),
+        Value::Array(_, elements) => elements.get(part.parse::<usize>().ok()?),
+        _ => None,
+    }
+}
+
+fn at<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(root, inside)
+}
+
+/// A path with the names of list elements in place of their numbers: a bad one is taken out and the
+/// numbers of those behind it change.
+fn label(root: &Value, path: &str) -> String {
+    let (mut label, mut value) = (String::new(), Some(root));
+    for part in path.split('.') {
+        let next = value.and_then(|value| inside(value, part));
+        match value {
+            Some(Value::Array(..)) => {
+                let name = next.and_then(|element| inside(element, "name")?.as_str());
+                label.push_str(&format!("[{}]", name.unwrap_or(part)));
+            }
+            _ if label.is_empty() => label.push_str(part),
+            _ => label.push_str(&format!(".{part}")),
+        }
+        value = next;
+    }
+    label
+}
+
+/// Puts a bad value back to its default; a bad element of a list is taken out.
+fn repair(value: &mut Value, schema: &Value, path: &[String]) -> bool {
+    match (value, path) {
+        (Value::Dict(_, members), [name, rest @ ..]) => {
+            let (Some(member), Some(schema)) = (members.get_mut(name), schema.find_ref(name))
+            else {
+                return false;
+            };
+            let inside = matches!(member, Value::Dict(..) | Value::Array(..));
+            if !(inside && repair(member, schema, rest)) {
+                *member = schema.clone();
+            }
+            true
+        }
+        (Value::Array(_, elements), [index, ..]) => match index.parse::<usize>() {
+            Ok(index) if index < elements.len() => {
+                elements.remove(index);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn allowed(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(_, expected)
+        | Kind::InvalidValue(_, expected)
+        | Kind::InvalidLength(_, expected) => expected.clone(),
+        Kind::UnknownField(name, known) => {
+            among("there is no such key", name, known.iter().copied())
+        }
+        Kind::MissingField(name) => format!("`{name}` must be set"),
+        other => other.to_string(),
+    }
+}
+
+/// "…; did you mean this?" or the list of what there is.
+fn among<S: AsRef<str>>(wrong: &str, name: &str, known: impl Iterator<Item = S>) -> String {
+    let known: Vec<String> = known.map(|k| k.as_ref().to_owned()).collect();
+    let near = known
+        .iter()
+        .map(|k| (distance(k, name), k))
+        .min()
+        .filter(|(steps, k)| *steps <= (k.len() / 2).clamp(1, 3));
+    match near {
+        Some((_, near)) => format!("{wrong}; did you mean `{near}`?"),
+        None => format!("{wrong}; there are {}", known.join(", ")),
+    }
+}
+
+/// Letters to change, add or take away (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The key that a variable sets; `None` when it is not ours.
+fn variable_path(variable: &str, schema: &Value) -> Result<Option<String>, String> {
+    let Some(name) = variable.strip_prefix(PREFIX) else {
+        return Ok(None);
+    };
+    if COMMAND_LINE_VARIABLES.contains(&variable) || is_service_link(name) {
+        return Ok(None);
+    }
+    let path = name.to_ascii_lowercase().replace("__", ".");
+    if schema
+        .find_ref(&path)
+        .is_some_and(|value| value.as_dict().is_none())
+    {
+        return Ok(Some(path));
+    }
+    let known = leaves(schema).into_iter().map(|path| variable_of(&path));
+    Err(among("there is no such variable", variable, known))
+}
+
+/// Kubernetes sets `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_80_TCP` and the like for every service,
+/// and this one's is likely to be called `tidings`.
+fn is_service_link(name: &str) -> bool {
+    let ends = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"];
+    let name = format!("_{name}");
+    !name.contains("__")
+        && (ends.iter().any(|end| name.ends_with(end))
+            || name.contains("_SERVICE_PORT_")
+            || name.split_once("_PORT_").is_some_and(|(_, rest)| {
+                rest.starts_with(|c: char| c.is_ascii_digit())
+                    && (rest.contains("_TCP") || rest.contains("_UDP"))
+            }))
+}
+
+/// The variable that sets a key.
+fn variable_of(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+/// The paths of all keys.
+pub(super) fn leaves(schema: &Value) -> Vec<String> {
+    match schema.as_dict() {
+        None => vec![String::new()],
+        Some(members) => members
+            .iter()
+            .flat_map(|(name, member)| {
+                leaves(member)
+                    .into_iter()
+                    .map(move |rest| match rest.as_str() {
+                        "" => name.clone(),
+                        rest => format!("{name}.{rest}"),
+                    })
+            })
+            .collect(),
+    }
+}
+
+/// A variable's text as the type that the key has. What does not fit stays text, and is reported
+/// as such.
+fn typed(text: &str, schema: Option<&Value>) -> Value {
+    match schema {
+        Some(Value::Bool(..)) => match text {
+            "true" => Value::from(true),
+            "false" => Value::from(false),
+            _ => Value::from(text),
+        },
+        Some(Value::Num(..)) => text
+            .parse::<u64>()
+            .map_or_else(|_| Value::from(text), Value::from),
+        Some(Value::Array(..)) if text.trim_start().starts_with('[') => {
+            let list = Toml::string(&format!("list = {text}")).data();
+            list.ok()
+                .and_then(|mut data| data.remove(&Profile::Default))
+                .and_then(|mut members| members.remove("list"))
+                .unwrap_or_else(|| Value::from(text))
+        }
+        Some(Value::Array(..)) => {
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            Value::from(parts.map(Value::from).collect::<Vec<Value>>())
+        }
+        _ => Value::from(text),
+    }
+}
+
+/// Where a value came from, in words.
+pub(super) fn origin(figment: &Figment, value: &Value) -> String {
+    // A list's own tag is that of the layer which began it; its elements know better.
+    let tag = match value {
+        Value::Array(_, elements) => elements.last().map_or_else(|| value.tag(), Value::tag),
+        _ => value.tag(),
+    };
+    match figment.get_metadata(tag) {
+        None => "defaults".to_owned(),
+        Some(metadata) => match (&*metadata.name, metadata.source.as_ref()) {
+            ("file", Some(source)) => source.to_string(),
+            (_, Some(figment::Source::Custom(source))) => source.clone(),
+            (name, _) => name.to_owned(),
+        },
+    }
+}
+
+/// TOML that is part of the binary.
+struct Text {
+    name: &'static str,
+    text: &'static str,
+}
+
+impl Provider for Text {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Toml::string(self.text).data()
+    }
+}
+
+/// A file, already read.
+struct File<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+impl Provider for File<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("file", self.path)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Toml::string(&self.text).data()
+    }
+}
+
+/// One key.
+struct One {
+    name: &'static str,
+    source: String,
+    path: String,
+    value: Value,
+}
+
+impl Provider for One {
+    fn metadata(&self) -> Metadata {
+        Metadata::from(self.name, figment::Source::Custom(self.source.clone()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut value = self.value.clone();
+        for name in self.path.rsplit('.') {
+            let mut members = Dict::new();
+            members.insert(name.to_owned(), value);
+            value = Value::Dict(Tag::Default, members);
+        }
+        let members = value.into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(members))
+    }
+}
+
+/// An unset value, as figment writes it.
+pub(super) fn is_unset(value: &Value) -> bool {
+    matches!(value, Value::Empty(_, Empty::None | Empty::Unit))
+        || value.as_str().is_some_and(str::is_empty)
+}

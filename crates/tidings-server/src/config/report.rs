@@ -1,0 +1,130 @@
+//! The configuration in print: what is in force, and what is wrong. Secrets are never part of it.
+
+use std::fmt;
+
+use figment::value::Value;
+
+use super::layers::{Loaded, is_unset, leaves, origin, schema};
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key, e.g. `server.listen`, or the variable or file.
+    pub key: String,
+    /// Its value, as far as it may be shown.
+    pub value: String,
+    /// Where it came from.
+    pub source: String,
+    /// What is allowed instead.
+    pub allowed: String,
+}
+
+impl Mistake {
+    pub(super) fn plain(key: &str, allowed: String) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: String::new(),
+            source: String::new(),
+            allowed,
+        }
+    }
+}
+
+/// Everything that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        let things = if count == 1 { "thing is" } else { "things are" };
+        write!(f, "{count} {things} wrong with the configuration")?;
+        for mistake in &self.0 {
+            write!(f, "\n  {}", mistake.key)?;
+            if !mistake.value.is_empty() {
+                write!(f, " = {}", mistake.value)?;
+            }
+            if !mistake.source.is_empty() {
+                write!(f, " (from {})", mistake.source)?;
+            }
+            write!(f, ": {}", mistake.allowed)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Loaded {
+    /// Every key with its value and where that comes from.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for path in leaves(&schema()) {
+            let Some(value) = self.root.find_ref(&path) else {
+                continue;
+            };
+            let line = format!("{path} = {}", shown(&path, value));
+            writeln!(f, "{line:<48}  # {}", origin(&self.figment, value))?;
+        }
+        Ok(())
+    }
+}
+
+/// A value as TOML writes it, with secrets taken out.
+pub(super) fn shown(path: &str, value: &Value) -> String {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let secret = matches!(last, "password" | "sentinel_password" | "key");
+    match value {
+        _ if secret && !is_unset(value) => "\"***\"".to_owned(),
+        Value::String(_, text) if last == "url" => format!("{:?}", without_password(text)),
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, c) => format!("{:?}", c.to_string()),
+        Value::Bool(_, b) => b.to_string(),
+        Value::Num(_, n) => n
+            .to_i128()
+            .map(|n| n.to_string())
+            .or_else(|| n.to_f64().map(|n| n.to_string()))
+            .or_else(|| n.to_u128().map(|n| n.to_string()))
+            .unwrap_or_default(),
+        Value::Empty(..) => "\"\"".to_owned(),
+        Value::Array(_, elements) => {
+            let elements: Vec<String> = elements.iter().map(|e| shown(path, e)).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        Value::Dict(_, members) => {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, member)| format!("{name} = {}", shown(name, member)))
+                .collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+    }
+}
+
+/// Addresses without the passwords that stand in them.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((head, tail)) = rest.split_once("://") {
+        out.push_str(head);
+        out.push_str("://");
+        let end = tail.find(['/', '?', '#', ',', ' ']).unwrap_or(tail.len());
+        let (authority, after) = tail.split_at(end);
+        // A password may itself hold a slash or an at sign, unescaped: then the last at sign of the
+        // whole text decides, so that nothing of it is shown.
+        let (authority, after) = match (authority.rfind('@'), after.rfind('@')) {
+            (None, Some(at)) if authority.contains(':') => tail.split_at(end + at + 1),
+            _ => (authority, after),
+        };
+        match authority.rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split(':').next().unwrap_or_default();
+                out.push_str(&format!("{user}:***@{host}"));
+            }
+            None => out.push_str(authority),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}

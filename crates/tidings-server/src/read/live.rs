@@ -1,0 +1,209 @@
+//! The two live modes of Durable Streams as sessions: a long-poll and an event stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::{
+    Action, Actions, At, Batch, EventId, From, Input, Now, Printed, Refused, Session, SubId,
+    TimerId, Topic, Verdict,
+};
+
+use super::durable::{Collapse, STREAM_CURSOR, STREAM_NEXT_OFFSET, STREAM_UP_TO_DATE, array};
+use super::{ReadSettings, View, lost};
+use crate::print::data_lines;
+use crate::problem::PROBLEM_JSON;
+
+const SUB: SubId = SubId(0);
+const TIME_OUT: TimerId = TimerId(0);
+const HEARTBEAT: TimerId = TimerId(1);
+
+/// Waits for the next events and answers once (§5.7).
+#[derive(Debug)]
+pub(super) struct Poll {
+    topic: Topic,
+    place: EventId,
+    view: View,
+    time_out: Duration,
+    bytes: usize,
+    collapse: Collapse,
+    collected: Vec<Arc<dyn Printed>>,
+    collected_bytes: usize,
+}
+
+impl Poll {
+    pub(super) fn new(
+        topic: Topic,
+        place: EventId,
+        view: View,
+        settings: &ReadSettings,
+        collapse: Collapse,
+    ) -> Self {
+        let (time_out, bytes) = (settings.long_poll, settings.page.bytes);
+        Self {
+            topic,
+            place,
+            view,
+            time_out,
+            bytes,
+            collapse,
+            collected: Vec::new(),
+            collected_bytes: 0,
+        }
+    }
+
+    fn answer(&mut self, now: Now, up_to_date: bool, actions: &mut Actions) {
+        let mut headers = vec![
+            (STREAM_NEXT_OFFSET, self.place.to_string()),
+            (STREAM_CURSOR, self.collapse.at(now.unix_ms).print()),
+            ("cache-control", "no-store".to_owned()),
+        ];
+        if up_to_date {
+            headers.push((STREAM_UP_TO_DATE, "true".to_owned()));
+        }
+        let status = if self.collected.is_empty() { 204 } else { 200 };
+        if status == 200 {
+            headers.push(("content-type", "application/json".to_owned()));
+            headers.push(("etag", format!("\"{}:{}\"", self.topic, self.place)));
+            actions.send_text(array(&self.collected, self.view.json()));
+        }
+        actions.push(Action::Respond { status, headers });
+        actions.close(1000, "answered");
+    }
+}
+
+impl Session for Poll {
+    fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Actions) {
+        match input {
+            Input::Opened => {
+                actions.subscribe(SUB, self.topic.clone(), From::After(self.place));
+                actions.set_timer(TIME_OUT, self.time_out);
+            }
+            Input::Events { batch, .. } => {
+                self.place = level(&batch.after());
+                self.collected_bytes += batch
+                    .events
+                    .iter()
+                    .map(|one| one.event().data.len())
+                    .sum::<usize>();
+                self.collected.extend(batch.events.iter().cloned());
+                if self.collected_bytes >= self.bytes {
+                    self.answer(now, false, actions);
+                }
+            }
+            Input::CaughtUp { at, .. } => {
+                self.place = level(at);
+                if !self.collected.is_empty() {
+                    self.answer(now, true, actions);
+                }
+            }
+            // A draining instance answers at once; the client comes back and finds another one.
+            Input::Timer(TIME_OUT) | Input::Draining => {
+                let up_to_date = self.collected.is_empty();
+                self.answer(now, up_to_date, actions);
+            }
+            Input::Verdict { verdict, .. } => refuse(&self.topic, verdict, actions),
+            _ => {}
+        }
+    }
+}
+
+/// Streams `data` and `control` events (§5.8).
+#[derive(Debug)]
+pub(super) struct Tail {
+    topic: Topic,
+    from: From,
+    view: View,
+    age: Duration,
+    heartbeat: Duration,
+    collapse: Collapse,
+    open: bool,
+}
+
+impl Tail {
+    pub(super) fn new(
+        topic: Topic,
+        from: From,
+        view: View,
+        settings: &ReadSettings,
+        collapse: Collapse,
+    ) -> Self {
+        let (age, heartbeat) = (settings.durable_age, settings.heartbeat);
+        Self {
+            topic,
+            from,
+            view,
+            age,
+            heartbeat,
+            collapse,
+            open: false,
+        }
+    }
+
+    fn send_data(&self, batch: &Batch, actions: &mut Actions) {
+        let mut out = b"event: data\ndata: [\n".to_vec();
+        for (index, printed) in batch.events.iter().enumerate() {
+            data_lines(&mut out, &printed.printed(self.view.json()));
+            if index + 1 < batch.events.len() {
+                out.pop(); // the comma belongs on the element's last line
+                out.extend(b",\n");
+            }
+        }
+        out.extend(b"data: ]\n\n");
+        actions.send_text(out);
+    }
+
+    fn send_control(&self, now: Now, at: &At, up_to_date: bool, actions: &mut Actions) {
+        let mut control = serde_json::json!({
+            "streamNextOffset": level(at).to_string(),
+            "streamCursor": self.collapse.at(now.unix_ms).print(),
+        });
+        if up_to_date {
+            control["upToDate"] = true.into();
+        }
+        actions.send_text(format!("event: control\ndata: {control}\n\n"));
+    }
+}
+
+impl Session for Tail {
+    fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Actions) {
+        match input {
+            Input::Opened => {
+                actions.subscribe(SUB, self.topic.clone(), self.from);
+                actions.set_timer(TIME_OUT, self.age);
+                actions.set_timer(HEARTBEAT, self.heartbeat);
+            }
+            // Nothing is said before the cursor was judged: a lost one is still a status.
+            Input::Subscribed { .. } => self.open = true,
+            Input::Events { batch, .. } => {
+                self.send_data(batch, actions);
+                self.send_control(now, &batch.after(), false, actions);
+            }
+            Input::CaughtUp { at, .. } => self.send_control(now, at, true, actions),
+            Input::Verdict { verdict, .. } if !self.open => refuse(&self.topic, verdict, actions),
+            // Mid-stream the protocol has no word for it: the client comes back and gets its 410.
+            Input::Verdict { .. } => actions.close(1000, "the cursor is lost"),
+            Input::Timer(TIME_OUT) | Input::Draining => actions.close(1000, "come back"),
+            Input::Timer(HEARTBEAT) => {
+                actions.send_text(Bytes::from_static(tidings_adapter::sse::HEARTBEAT));
+                actions.set_timer(HEARTBEAT, self.heartbeat);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn refuse(topic: &Topic, verdict: Verdict, actions: &mut Actions) {
+    if let Some(problem) = lost(topic, verdict) {
+        actions.push(Action::Refuse(Refused {
+            status: problem.cause.status(),
+            content_type: PROBLEM_JSON.into(),
+            body: problem.document().to_string().into(),
+        }));
+    }
+}
+
+/// The place of a cursor over one topic.
+fn level(at: &At) -> EventId {
+    at.cursor.places().first().copied().unwrap_or_default()
+}

@@ -1,0 +1,122 @@
+//! `GET /v1/events`: a plain event stream over one or several topics, for `EventSource`.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use tidings_adapter::{Hub, sse};
+use tidings_core::{
+    Action, Actions, Batch, Cursor, Frame, Input, Now, Session, Start, SubId, TimerId, Topic,
+};
+
+use super::parameters::Parameters;
+use super::{ReadSettings, View, reload};
+use crate::problem::{Cause, Problem};
+
+/// Answers a plain event stream.
+///
+/// # Errors
+/// A [`Problem`] when a parameter or the cursor is not understood; once the answer is 200, whatever
+/// happens is said in band, because any other status ends a browser's `EventSource` for good.
+pub async fn events(
+    hub: &Hub,
+    settings: &ReadSettings,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query)?;
+    let topics = parameters.topics()?;
+    let set = hub
+        .topic_set(topics.clone())
+        .map_err(|error| Problem::new(Cause::TooManyTopics, error.to_string()).field("topic"))?;
+    let last_event_id = headers
+        .get("last-event-id")
+        .map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    let start = parameters.start(last_event_id)?;
+    if let Start::Cursor(text) = &start {
+        Cursor::parse(&set, text).map_err(cursor_problem)?;
+    }
+    let session = Stream {
+        several: set.topics().len() > 1,
+        topics,
+        start,
+        view: parameters.view()?,
+        heartbeat: settings.heartbeat,
+        retry: settings.retry,
+    };
+    Ok(sse::serve(hub, session, settings.driver.clone()).await)
+}
+
+fn cursor_problem(error: tidings_core::CursorError) -> Problem {
+    let cause = match error {
+        tidings_core::CursorError::Garbage => Cause::InvalidCursor,
+        tidings_core::CursorError::OtherTopics => Cause::CursorOfOtherTopics,
+    };
+    Problem::new(cause, error.to_string()).field("lastEventId")
+}
+
+/// One `EventSource`.
+#[derive(Debug)]
+struct Stream {
+    topics: Vec<Topic>,
+    several: bool,
+    start: Start,
+    view: View,
+    heartbeat: Duration,
+    retry: Duration,
+}
+
+const SUB: SubId = SubId(0);
+const HEARTBEAT: TimerId = TimerId(0);
+
+impl Session for Stream {
+    fn handle(&mut self, _now: Now, input: Input<'_>, actions: &mut Actions) {
+        match input {
+            Input::Opened => {
+                actions.send_text(format!("retry: {}\n\n", self.retry.as_millis()));
+                let (topics, from) = (self.topics.clone(), self.start.clone());
+                actions.push(Action::Subscribe {
+                    sub: SUB,
+                    topics,
+                    from,
+                });
+                actions.set_timer(HEARTBEAT, self.heartbeat);
+            }
+            // An id without data dispatches nothing, but is what `EventSource` comes back with: a
+            // client that has seen no event yet still resumes from here (WHATWG HTML §9.2.6).
+            Input::Subscribed { at, .. } => actions.send_text(format!("id: {}\n\n", at.print())),
+            Input::Events { batch, .. } => self.send_events(batch, actions),
+            Input::Verdict { topic, verdict, .. } => {
+                let data = serde_json::json!({
+                    "topic": topic.as_str(),
+                    "verdict": verdict.as_str(),
+                    "reload": reload(topic),
+                });
+                actions.send_text(format!("event: reset\ndata: {data}\n\n"));
+            }
+            Input::Timer(HEARTBEAT) => {
+                actions.send_text(sse::HEARTBEAT);
+                actions.set_timer(HEARTBEAT, self.heartbeat);
+            }
+            Input::Draining => actions.close(1001, "come back"),
+            _ => {}
+        }
+    }
+}
+
+impl Stream {
+    fn send_events(&self, batch: &Batch, actions: &mut Actions) {
+        if !self.several {
+            for printed in &batch.events {
+                actions.send_text(printed.printed(self.view.block()));
+            }
+            return;
+        }
+        for (printed, cursor) in batch.with_cursors() {
+            let mut frame = Frame::text(printed.printed(self.view.body()));
+            frame.head = Bytes::from(format!("id: {cursor}\n"));
+            actions.send(frame);
+        }
+    }
+}
