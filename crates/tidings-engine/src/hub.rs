@@ -262,6 +262,7 @@ impl Hub {
                 Ok(appended) => {
                     for (index, one) in indexes.into_iter().zip(appended) {
                         self.count(one.outcome);
+                        self.0.window.acknowledge(partition, one.id);
                         results.push((index, Ok(one)));
                     }
                 }

@@ -122,10 +122,11 @@ impl Reader {
         if self.subscriptions.len() >= self.hub.limits().subscriptions_per_connection {
             return Err(Refusal::TooMany);
         }
-        let subscription = Subscription::new(sub, set, start, mode);
+        let mut subscription = Subscription::new(sub, set, start, mode);
         for placed in subscription.topics() {
             self.hub.window().register(placed, self.number, &self.wake);
         }
+        subscription.begin(self.hub.window());
         self.subscriptions.push(subscription);
         self.wake.ring();
         Ok(())

@@ -150,6 +150,24 @@ impl Subscription {
         self.at.set.topics()
     }
 
+    /// Fixes what "newest" means at the moment of subscribing, not of the first look.
+    pub(crate) fn begin(&mut self, window: &Window) {
+        for index in 0..self.legs.len() {
+            let (partition, range) = (self.legs[index].partition, self.legs[index].range.clone());
+            window.with(partition, |part| {
+                if !part.is_filled() {
+                    return;
+                }
+                self.notice_rewinds(index, part);
+                for position in range {
+                    if self.topics[position].state == TopicState::Start(From::Newest) {
+                        self.settle(position, part.newest());
+                    }
+                }
+            });
+        }
+    }
+
     pub(crate) fn is_fetch(&self) -> bool {
         self.mode != Mode::Live
     }
@@ -250,7 +268,7 @@ impl Subscription {
         };
         let place = match self.topics[position].state {
             TopicState::Good => return None,
-            TopicState::Start(From::Newest) => part.level(),
+            TopicState::Start(From::Newest) => part.newest(),
             TopicState::Start(From::Oldest) => match oldest {
                 Some(oldest) => oldest,
                 None => return read(From::Oldest),

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidings_core::{Event, EventId, Filled, Partition, Partitions, Placed, Printed as _, Topic};
@@ -33,6 +33,9 @@ pub struct Part {
     start: EventId,
     /// The last id that the tail has seen.
     level: EventId,
+    /// The last id that this instance has answered a publish with, as an integer: who subscribes
+    /// to what is new after that answer does not get it, though the tail may not have seen it yet.
+    acknowledged: AtomicU64,
     /// Whether it was filled at all; until then nobody is served from it.
     filled: bool,
     /// Counts the times that what was handed out was taken back.
@@ -194,6 +197,8 @@ impl Window {
         }
         part.start = part.start.min(common);
         part.level = common;
+        part.acknowledged
+            .store(common.as_integer(), Ordering::Relaxed);
         part.ring_all();
     }
 
@@ -209,6 +214,13 @@ impl Window {
             entry.last = entry.last.max(to);
         }
         part.ring_all();
+    }
+
+    /// Notes that a publish was answered with this id.
+    pub(crate) fn acknowledge(&self, partition: Partition, id: EventId) {
+        let part = self.part(partition).read();
+        part.acknowledged
+            .fetch_max(id.as_integer(), Ordering::Relaxed);
     }
 
     /// Drops events received before `floor_ms`.
@@ -339,6 +351,12 @@ impl Part {
 
     pub(crate) fn level(&self) -> EventId {
         self.level
+    }
+
+    /// After everything that anybody here can know of.
+    pub(crate) fn newest(&self) -> EventId {
+        let acknowledged = EventId::from_integer(self.acknowledged.load(Ordering::Relaxed));
+        self.level.max(acknowledged.unwrap_or_default())
     }
 
     pub(crate) fn generation(&self) -> u64 {
