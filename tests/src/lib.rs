@@ -1,1 +1,22 @@
-//! Support for the tests that start real processes.
+//! Support for the tests that start the real binary, real Redis and real clients.
+//!
+//! [`Instance`] is one running `tidings`; [`Balancer`] stands in front of several; [`Client`] runs one
+//! of the real clients in `tests/js`; [`Ledger`] knows what was acknowledged and checks what was read.
+
+pub mod balancer;
+pub mod client;
+pub mod fixtures;
+pub mod http;
+pub mod instance;
+pub mod ledger;
+
+pub use balancer::Balancer;
+pub use client::Client;
+pub use fixtures::{Fixture, fixtures};
+pub use instance::Instance;
+pub use ledger::Ledger;
+
+use std::time::Duration;
+
+/// Long enough for two busy cores and a browser; nothing waits for it to pass.
+pub const SOON: Duration = Duration::from_secs(60);

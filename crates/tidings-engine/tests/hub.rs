@@ -85,7 +85,7 @@ fn metric(registry: &prometheus::Registry, name: &str) -> f64 {
     let families = registry.gather();
     let family = families
         .iter()
-        .find(|one| one.get_name() == name)
+        .find(|one| one.name() == name)
         .expect(name);
     family
         .get_metric()

@@ -6,7 +6,7 @@
 
 mod durable;
 mod live;
-mod parameters;
+pub(crate) mod parameters;
 mod stream;
 
 use std::time::Duration;
@@ -36,6 +36,28 @@ pub struct ReadSettings {
     pub retry: Duration,
     /// The drivers' bounds.
     pub driver: DriverLimits,
+}
+
+impl ReadSettings {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &crate::config::Config) -> Self {
+        let (api, limits) = (&config.api, &config.limits);
+        Self {
+            page: PageLimit {
+                events: limits.page_events.get(),
+                bytes: limits.page_bytes.0,
+            },
+            long_poll: api.long_poll_timeout.0,
+            heartbeat: api.heartbeat.0,
+            durable_age: api.topic_sse_age.0,
+            retry: api.sse_retry.0,
+            driver: DriverLimits {
+                drain_spread: config.server.shutdown_grace.0 / crate::limits::DRAIN_SHARE,
+                ..DriverLimits::default()
+            },
+        }
+    }
 }
 
 impl Default for ReadSettings {

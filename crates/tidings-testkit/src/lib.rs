@@ -1,1 +1,5 @@
 //! Exams for logs and adapters, and the real servers they run against
+
+pub mod log_exam;
+pub mod servers;
+pub mod transcript;

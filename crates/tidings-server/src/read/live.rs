@@ -140,7 +140,9 @@ impl Tail {
         }
     }
 
-    fn send_data(&self, batch: &Batch, actions: &mut Actions) {
+    /// The data and its control event in one piece: a client that gets the first without the second
+    /// reads it again.
+    fn send_data(&self, now: Now, batch: &Batch, actions: &mut Actions) {
         let mut out = b"event: data\ndata: [\n".to_vec();
         for (index, printed) in batch.events.iter().enumerate() {
             data_lines(&mut out, &printed.printed(self.view.json()));
@@ -150,10 +152,11 @@ impl Tail {
             }
         }
         out.extend(b"data: ]\n\n");
+        out.extend(self.control(now, &batch.after(), false).as_bytes());
         actions.send_text(out);
     }
 
-    fn send_control(&self, now: Now, at: &At, up_to_date: bool, actions: &mut Actions) {
+    fn control(&self, now: Now, at: &At, up_to_date: bool) -> String {
         let mut control = serde_json::json!({
             "streamNextOffset": level(at).to_string(),
             "streamCursor": self.collapse.at(now.unix_ms).print(),
@@ -161,7 +164,7 @@ impl Tail {
         if up_to_date {
             control["upToDate"] = true.into();
         }
-        actions.send_text(format!("event: control\ndata: {control}\n\n"));
+        format!("event: control\ndata: {control}\n\n")
     }
 }
 
@@ -175,11 +178,8 @@ impl Session for Tail {
             }
             // Nothing is said before the cursor was judged: a lost one is still a status.
             Input::Subscribed { .. } => self.open = true,
-            Input::Events { batch, .. } => {
-                self.send_data(batch, actions);
-                self.send_control(now, &batch.after(), false, actions);
-            }
-            Input::CaughtUp { at, .. } => self.send_control(now, at, true, actions),
+            Input::Events { batch, .. } => self.send_data(now, batch, actions),
+            Input::CaughtUp { at, .. } => actions.send_text(self.control(now, at, true)),
             Input::Verdict { verdict, .. } if !self.open => refuse(&self.topic, verdict, actions),
             // Mid-stream the protocol has no word for it: the client comes back and gets its 410.
             Input::Verdict { .. } => actions.close(1000, "the cursor is lost"),
@@ -206,4 +206,63 @@ fn refuse(topic: &Topic, verdict: Verdict, actions: &mut Actions) {
 /// The place of a cursor over one topic.
 fn level(at: &At) -> EventId {
     at.cursor.places().first().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_testkit::transcript;
+
+    use super::*;
+
+    fn transcript(name: &str) -> String {
+        format!(
+            "{}/tests/transcripts/{name}.txt",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    }
+
+    fn topic() -> Topic {
+        Topic::parse("demo/a").expect("valid")
+    }
+
+    const COLLAPSE: Collapse = Collapse {
+        unix_ms: 0,
+        client: None,
+    };
+
+    fn poll() -> Poll {
+        let place = EventId::new(10, 0).expect("in range");
+        Poll::new(
+            topic(),
+            place,
+            View::Data,
+            &ReadSettings::default(),
+            COLLAPSE,
+        )
+    }
+
+    fn tail() -> Tail {
+        Tail::new(
+            topic(),
+            From::Oldest,
+            View::Data,
+            &ReadSettings::default(),
+            COLLAPSE,
+        )
+    }
+
+    #[test]
+    fn transcripts() {
+        for name in [
+            "poll-answers",
+            "poll-times-out",
+            "poll-draining",
+            "poll-lost",
+        ] {
+            transcript::check(transcript(name), poll());
+        }
+        for name in ["tail-streams", "tail-lost", "tail-lost-later"] {
+            transcript::check(transcript(name), tail());
+        }
+    }
 }

@@ -120,3 +120,44 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::From;
+    use tidings_testkit::transcript;
+
+    use super::*;
+
+    fn stream(topics: &[&str], start: Start) -> Stream {
+        Stream {
+            several: topics.len() > 1,
+            topics: topics
+                .iter()
+                .map(|topic| Topic::parse(topic).expect("valid"))
+                .collect(),
+            start,
+            view: View::Data,
+            heartbeat: sse::HEARTBEAT_EVERY,
+            retry: Duration::from_secs(2),
+        }
+    }
+
+    #[test]
+    fn transcripts() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
+        let newest = Start::From(From::Newest);
+        transcript::check(
+            format!("{folder}/stream-one.txt"),
+            stream(&["demo/a"], newest.clone()),
+        );
+        transcript::check(
+            format!("{folder}/stream-several.txt"),
+            stream(&["demo/a", "demo/b"], newest),
+        );
+        let cursor = Start::Cursor("0000000000005-0000".to_owned());
+        transcript::check(
+            format!("{folder}/stream-lost.txt"),
+            stream(&["demo/a"], cursor),
+        );
+    }
+}
