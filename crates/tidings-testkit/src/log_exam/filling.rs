@@ -92,7 +92,7 @@ pub(super) async fn fill_and_tail_meet(subject: &dyn Subject) -> Result<()> {
         tokio::spawn(async move {
             for n in 0..APPENDS {
                 for partition in 0..4 {
-                    let topic = placed(partition, &format!("exam/meet/{}", n % 3));
+                    let topic = placed(partition, &format!("exam/meet/{partition}/{}", n % 3));
                     let drafts = vec![draft(&topic, &n.to_string()); 2];
                     log.append(topic.partition, drafts).await?;
                 }

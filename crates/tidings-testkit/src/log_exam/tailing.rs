@@ -53,7 +53,7 @@ pub(super) async fn tail_sees_everything_once_in_order(subject: &dyn Subject) ->
         writers.push(tokio::spawn(async move {
             for n in 0..APPENDS {
                 let partition = ((n + writer) % 4) as u16;
-                let topic = placed(partition, &format!("exam/tail/{}", n % 5));
+                let topic = placed(partition, &format!("exam/tail/{partition}/{}", n % 5));
                 log.append(topic.partition, counted(&topic, 0..n % 3 + 1))
                     .await?;
             }
