@@ -8,7 +8,9 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::SOON;
+/// A client that says nothing for so long has nothing more to say: a heartbeat of the hub comes every
+/// 15 s, and a busy machine with a browser on it needs a few more.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A running client; dropping it kills it.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Client {
     /// When none comes in time, or it has ended.
     pub async fn line(&mut self) -> Result<Line> {
         let script = self.script;
-        let line = tokio::time::timeout(SOON, self.lines.next_line()).await;
+        let line = tokio::time::timeout(SILENCE, self.lines.next_line()).await;
         match line.with_context(|| format!("{script} says nothing"))?? {
             Some(line) => serde_json::from_str(&line).with_context(|| line.clone()),
             None => bail!("{script} has ended"),

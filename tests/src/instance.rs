@@ -63,8 +63,7 @@ impl Instance {
     ///
     /// # Errors
     /// As [`Instance::start`].
-    pub async fn pair(redis: &str) -> Result<[Self; 2]> {
-        let config = "";
+    pub async fn pair(redis: &str, config: &str) -> Result<[Self; 2]> {
         Ok([
             Self::start(&["--redis", redis], config).await?,
             Self::start(&["--redis", redis], config).await?,

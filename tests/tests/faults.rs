@@ -103,7 +103,7 @@ async fn while_redis_is_away_publishers_are_told_and_readers_stay() -> Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_that_loses_an_acknowledged_event_is_said_in_band() -> Result<()> {
     let redis = Sentinel::start().await?;
-    let instances = Instance::pair(&redis.url()).await?;
+    let instances = Instance::pair(&redis.url(), "").await?;
     let mut clients = Vec::new();
     for instance in &instances {
         clients.push(follow(&instance.url("/v1/events?topic=demo/a&offset=-1"))?);
@@ -135,7 +135,7 @@ async fn a_failover_that_loses_an_acknowledged_event_is_said_in_band() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_loses_a_master_and_nobody_an_event() -> Result<()> {
     let redis = Cluster::builder().replicas().start().await?;
-    let instances = Instance::pair(&redis.url()).await?;
+    let instances = Instance::pair(&redis.url(), "").await?;
     let topics: Vec<String> = (0..24).map(|n| format!("topic=demo/{n}")).collect();
     let mut client =
         follow(&instances[1].url(&format!("/v1/events?{}&offset=-1", topics.join("&"))))?;
@@ -167,7 +167,7 @@ async fn a_cluster_loses_a_master_and_nobody_an_event() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_leaves_sends_its_readers_to_the_other_one() -> Result<()> {
     let redis = RedisServer::start().await?;
-    let [mut a, b] = Instance::pair(&redis.url()).await?;
+    let [mut a, b] = Instance::pair(&redis.url(), "").await?;
     let balancer = Balancer::start(vec![a.address(), b.address()]).await?;
     // The first connection goes to `a`.
     let mut client = follow(&balancer.url("/v1/events?topic=demo/a&offset=-1"))?;

@@ -5,6 +5,9 @@
 //! written against it. One short lock per partition; every operation is constant time or a binary
 //! search, whatever the log holds.
 //!
+//! Nothing here ever waits, so every call takes part in tokio's budget: a reader that is never out of
+//! events still lets others run.
+//!
 //! What is absent: nothing here survives the process, and nothing is shared between processes.
 //! The only tasks, timers and wake-ups are those of a tail that somebody is polling.
 
@@ -16,6 +19,7 @@ use tidings_core::{
     Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
     PageLimit, Partition, Partitions, Placed, Tail, Verdict,
 };
+use tokio::task::consume_budget;
 
 mod append;
 mod clock;
@@ -125,6 +129,7 @@ impl EventLog for MemoryLog {
                     drafts.len()
                 )));
             }
+            consume_budget().await;
             self.0.append(partition, drafts)
         })
     }
@@ -137,6 +142,7 @@ impl EventLog for MemoryLog {
     ) -> BoxFuture<'_, Result<Page, LogError>> {
         let topic = topic.clone();
         Box::pin(async move {
+            consume_budget().await;
             let moment = self.0.moment();
             let shelf = self.0.slot(topic.partition)?.shelf.lock();
             Ok(shelf.read(&topic.topic, from, limit, moment))
@@ -148,6 +154,7 @@ impl EventLog for MemoryLog {
         places: Vec<(Placed, EventId)>,
     ) -> BoxFuture<'_, Result<Vec<Verdict>, LogError>> {
         Box::pin(async move {
+            consume_budget().await;
             let moment = self.0.moment();
             let judge = |(topic, place): &(Placed, EventId)| {
                 let shelf = self.0.slot(topic.partition)?.shelf.lock();
@@ -159,6 +166,7 @@ impl EventLog for MemoryLog {
 
     fn heads(&self, topics: Vec<Placed>) -> BoxFuture<'_, Result<Vec<Head>, LogError>> {
         Box::pin(async move {
+            consume_budget().await;
             let moment = self.0.moment();
             let head = |topic: &Placed| {
                 let shelf = self.0.slot(topic.partition)?.shelf.lock();
@@ -177,6 +185,7 @@ impl EventLog for MemoryLog {
         limit: PageLimit,
     ) -> BoxFuture<'_, Result<Filled, LogError>> {
         Box::pin(async move {
+            consume_budget().await;
             let moment = self.0.moment();
             Ok(self.0.slot(partition)?.shelf.lock().fill(limit, moment))
         })

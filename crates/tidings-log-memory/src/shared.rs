@@ -68,7 +68,8 @@ impl Shared {
     }
 
     pub(crate) fn moment(&self) -> Moment {
-        let now_ms = self.clock.unix_ms();
+        // Never before its birth: "nothing since the log was born" must stay true.
+        let now_ms = self.clock.unix_ms().max(self.born_ms);
         let heads_kept_ms = self.retention_ms.saturating_mul(HEAD_RETENTIONS);
         Moment {
             now_ms,

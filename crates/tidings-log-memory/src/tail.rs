@@ -105,6 +105,8 @@ impl Place {
 impl Tail for MemoryTail {
     fn next(&mut self) -> BoxFuture<'_, TailStep> {
         Box::pin(async move {
+            // Before the look: what was taken is returned without another wait.
+            tokio::task::consume_budget().await;
             let shared = Arc::clone(&self.shared);
             loop {
                 let rung = shared.bell.notified();

@@ -1,0 +1,434 @@
+//! One reader of the tail: some partitions, one connection, blocking reads (LOG.md §8).
+//!
+//! On a single server one reader follows all partitions; in a Cluster there is one for each, since
+//! keys of different slots cannot share a call. It reads from explicit places, never from `$`; it
+//! asks about its own places after every connect and after every read that came back empty; and it
+//! takes nothing from a node that is no longer the primary, because every read is followed by a
+//! write that changes nothing and that a replica refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
+use tidings_core::{Clock, Event, EventId, Partition, TailStep};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::entry::{Entry, entries, integer_id, stream_text};
+use crate::failure::Failure;
+use crate::keys::Keys;
+use crate::ring::Ring;
+use crate::scripts::{self, PLACE};
+use crate::settings::Settings;
+use crate::topology::Topology;
+
+/// Entries per stream and read.
+const COUNT: usize = 500;
+/// What one read should not bring more of: it is in memory here and in Redis.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often the sentinels are asked whether this is still the primary. Only a primary that is cut
+/// off from them, but not from us, is found out this way.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
+/// What a reader tells the tail.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// Handed on as it is.
+    Step(TailStep),
+    /// Its read came back empty, and its places are what they were.
+    Level,
+    /// Its link is lost.
+    Down(String),
+    /// Its link is back, and its places are judged.
+    Up,
+}
+
+/// One partition that a reader follows.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    partition: Partition,
+    key: String,
+    state: String,
+    place: EventId,
+    ring: Ring,
+}
+
+impl Followed {
+    pub(crate) fn new(keys: &Keys, partition: Partition, place: EventId) -> Self {
+        Self {
+            partition,
+            key: keys.log(partition),
+            state: keys.state(partition),
+            place,
+            ring: Ring::starting(place),
+        }
+    }
+}
+
+/// The reader's task.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retention_ms: u64,
+    pub(crate) settings: Settings,
+    pub(crate) block: Duration,
+    /// Whether logs are trimmed by length, too.
+    pub(crate) capped: bool,
+    /// At least one, all on one node.
+    pub(crate) followed: Vec<Followed>,
+    pub(crate) number: usize,
+    pub(crate) signals: mpsc::Sender<(usize, Signal)>,
+    pub(crate) count: usize,
+}
+
+/// Why a session with a node ended.
+enum End {
+    Failed(Failure),
+    /// Nobody listens any more.
+    Unheard,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Reader {
+    pub(crate) fn count_start() -> usize {
+        COUNT
+    }
+
+    /// Runs until nobody listens; never gives up.
+    pub(crate) async fn run(mut self) {
+        let mut down = false;
+        loop {
+            let routes = self.topology.routes();
+            let Err(End::Failed(failure)) = self.follow(&routes, &mut down).await else {
+                return;
+            };
+            tracing::debug!(
+                reader = self.number,
+                reason = failure.reason(),
+                "the tail's link is lost"
+            );
+            if !down {
+                down = true;
+                if self
+                    .send(Signal::Down(failure.reason().to_owned()))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            // Paced, with jitter; if nothing is found the next connect says so.
+            let _ = self.topology.renew(routes.generation).await;
+            if self.signals.is_closed() {
+                return;
+            }
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        routes: &crate::topology::Routes,
+        down: &mut bool,
+    ) -> Result<(), End> {
+        let node = routes.node(self.followed[0].partition);
+        let patience = self.block + self.topology.linking.patience.response;
+        let mut link = node.dedicated("tail", patience).await?;
+        if self.number == 0 {
+            self.settings.confirm(&self.topology).await?;
+        }
+        self.check_places(&mut link).await?;
+        if *down {
+            *down = false;
+            self.send(Signal::Up).await?;
+        }
+        let (mut confirmed, mut read) = (Instant::now(), Instant::now());
+        loop {
+            // A consumer that took half the retention for one step may have been overtaken by the
+            // trimming; so may a machine that slept.
+            if read.elapsed() > Duration::from_millis(self.retention_ms / 2) {
+                self.check_places(&mut link).await?;
+            }
+            let asked = self.count;
+            let streams = self.read(&mut link, patience).await?;
+            read = Instant::now();
+            if confirmed.elapsed() >= CONFIRM_EVERY {
+                if self.topology.is_misplaced().await {
+                    return Err(Failure::Elsewhere(
+                        "the sentinels name another primary".to_owned(),
+                    )
+                    .into());
+                }
+                confirmed = Instant::now();
+            }
+            if streams.is_empty() {
+                self.check_places(&mut link).await?;
+                self.send(Signal::Level).await?;
+            }
+            for (position, entries) in streams {
+                let behind = entries.len() >= asked;
+                self.hand_out(&mut link, position, entries, behind).await?;
+            }
+        }
+    }
+
+    /// One blocking read of all streams: what came, by position.
+    async fn read(
+        &mut self,
+        link: &mut MultiplexedConnection,
+        patience: Duration,
+    ) -> Result<Vec<(usize, Vec<Entry>)>, Failure> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX);
+        pipeline
+            .cmd("XREAD")
+            .arg("COUNT")
+            .arg(self.count)
+            .arg("BLOCK")
+            .arg(block)
+            .arg("STREAMS");
+        for followed in &self.followed {
+            pipeline.arg(&followed.key);
+        }
+        for followed in &self.followed {
+            pipeline.arg(stream_text(followed.place));
+        }
+        pipeline.cmd("PERSIST").arg(&self.followed[0].state);
+        let mut answers = scripts::raw_answers(link, &pipeline, patience).await?;
+        let (Some(fence), Some(read)) = (answers.pop(), answers.pop()) else {
+            return Err(unknown_answer());
+        };
+        if let Value::ServerError(error) = &fence
+            && let failure @ (Failure::Elsewhere(_) | Failure::Refused(_)) =
+                Failure::of_answer(error)
+        {
+            return Err(failure);
+        }
+        let streams = match read {
+            Value::Nil => Vec::new(),
+            Value::Array(streams) => streams,
+            Value::ServerError(error) => return Err(Failure::of_answer(&error)),
+            _ => return Err(unknown_answer()),
+        };
+        let mut read = Vec::with_capacity(streams.len());
+        let mut bytes = 0;
+        for stream in streams {
+            let (position, entries) = self.stream(stream).ok_or_else(unknown_answer)?;
+            bytes += entries.iter().map(weight).sum::<usize>();
+            read.push((position, entries));
+        }
+        self.count = if bytes > READ_BYTES {
+            (self.count / 2).max(1)
+        } else {
+            (self.count * 2).min(COUNT)
+        };
+        Ok(read)
+    }
+
+    fn stream(&self, stream: Value) -> Option<(usize, Vec<Entry>)> {
+        let Value::Array(parts) = stream else {
+            return None;
+        };
+        let [key, read] = <[Value; 2]>::try_from(parts).ok()?;
+        let Value::BulkString(key) = key else {
+            return None;
+        };
+        let position = self
+            .followed
+            .iter()
+            .position(|followed| followed.key.as_bytes() == key)?;
+        Some((position, entries(read)?))
+    }
+
+    async fn hand_out(
+        &mut self,
+        link: &mut MultiplexedConnection,
+        position: usize,
+        entries: Vec<Entry>,
+        behind: bool,
+    ) -> Result<(), End> {
+        let (Some(first), Some(last)) = (
+            entries.first().map(Entry::id),
+            entries.last().map(Entry::id),
+        ) else {
+            return Ok(());
+        };
+        // Trimming by length can overtake a reader that is behind. As long as its old place is
+        // there, nothing after it was taken away.
+        if self.capped && behind {
+            let answers = self.ask_places(link, &[position]).await?;
+            if answers
+                .iter()
+                .any(|answer| matches!(answer, Told::Skipped(_)))
+            {
+                let to =
+                    EventId::from_integer(first.as_integer().saturating_sub(1)).unwrap_or_default();
+                self.skip(position, to).await?;
+            }
+        }
+        let metrics = &self.topology.linking.metrics;
+        let followed = &mut self.followed[position];
+        let mut events: Vec<Event> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            followed.ring.push(entry.id());
+            match entry {
+                Entry::Event(event) => events.push(event),
+                Entry::Strange(id) => {
+                    metrics.strange_entries.inc();
+                    tracing::warn!(partition = followed.partition.0, %id, "an entry that no hub wrote is passed over");
+                }
+            }
+        }
+        followed.place = last;
+        let partition = followed.partition;
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.send(Signal::Step(TailStep::Events(partition, events)))
+            .await
+    }
+
+    /// Asks whether the log still has what was handed out, and goes on from where it has.
+    async fn check_places(&mut self, link: &mut MultiplexedConnection) -> Result<(), End> {
+        let all: Vec<usize> = (0..self.followed.len()).collect();
+        let answers = self.ask_places(link, &all).await?;
+        let verdicts = self.topology.linking.metrics.tail_verdicts.clone();
+        for (position, told) in answers.into_iter().enumerate() {
+            match told {
+                Told::Ok => verdicts.with_label_values(&["ok"]).inc(),
+                Told::Skipped(to) => {
+                    verdicts.with_label_values(&["skipped"]).inc();
+                    self.skip(position, to).await?;
+                }
+                Told::Lost { first, least } => {
+                    verdicts.with_label_values(&["rewound"]).inc();
+                    let common = self.common(link, position, first, least).await?;
+                    let followed = &mut self.followed[position];
+                    followed.place = common;
+                    followed.ring.rewind(common);
+                    let partition = followed.partition;
+                    tracing::warn!(partition = partition.0, %common, "the log lost its end; the tail goes back");
+                    self.send(Signal::Step(TailStep::Rewound { partition, common }))
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn skip(&mut self, position: usize, to: EventId) -> Result<(), End> {
+        let followed = &mut self.followed[position];
+        followed.place = followed.place.max(to);
+        let partition = followed.partition;
+        self.send(Signal::Step(TailStep::Skipped { partition, to }))
+            .await
+    }
+
+    async fn ask_places(
+        &self,
+        link: &mut MultiplexedConnection,
+        positions: &[usize],
+    ) -> Result<Vec<Told>, Failure> {
+        let calls = positions.iter().map(|position| {
+            let followed = &self.followed[*position];
+            let mut call = PLACE.call(&[followed.state.clone(), followed.key.clone()]);
+            call.arg(self.clock.unix_ms())
+                .arg(self.retention_ms)
+                .arg(followed.place.as_integer());
+            call
+        });
+        let linking = &self.topology.linking;
+        let answers = PLACE
+            .ask_all(
+                link,
+                calls.collect(),
+                linking.patience.response,
+                &linking.metrics,
+            )
+            .await?;
+        answers
+            .iter()
+            .map(|answer| told(answer).ok_or_else(unknown_answer))
+            .collect()
+    }
+
+    /// The last place that the log shares with what was handed out. What lies below the log's first
+    /// entry was shared and then trimmed, unless it is older than the log itself.
+    async fn common(
+        &self,
+        link: &mut MultiplexedConnection,
+        position: usize,
+        first: EventId,
+        least: EventId,
+    ) -> Result<EventId, Failure> {
+        let followed = &self.followed[position];
+        let mut search = followed.ring.search();
+        while let Some(place) = followed.ring.asked(&search) {
+            let shared = if place < least {
+                false
+            } else if place < first {
+                true
+            } else {
+                let text = stream_text(place);
+                let mut cmd = redis::cmd("XRANGE");
+                cmd.arg(&followed.key).arg(&text).arg(&text);
+                let answer =
+                    scripts::ask(link, &cmd, self.topology.linking.patience.response).await?;
+                !entries(answer).ok_or_else(unknown_answer)?.is_empty()
+            };
+            search.answer(shared);
+        }
+        // With nothing shared the log is another one: everything it has is new.
+        Ok(followed.ring.found(&search).unwrap_or(EventId::ORIGIN))
+    }
+
+    async fn send(&self, signal: Signal) -> Result<(), End> {
+        self.signals
+            .send((self.number, signal))
+            .await
+            .map_err(|_| End::Unheard)
+    }
+}
+
+/// The answer of place.lua.
+enum Told {
+    Ok,
+    Skipped(EventId),
+    Lost { first: EventId, least: EventId },
+}
+
+fn told(answer: &Value) -> Option<Told> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [Value::BulkString(word), one, other] = parts.as_slice() else {
+        return None;
+    };
+    match &word[..] {
+        b"ok" => Some(Told::Ok),
+        b"skipped" => Some(Told::Skipped(integer_id(one)?)),
+        b"lost" => Some(Told::Lost {
+            first: integer_id(one)?,
+            least: integer_id(other)?,
+        }),
+        _ => None,
+    }
+}
+
+fn weight(entry: &Entry) -> usize {
+    match entry {
+        Entry::Event(event) => event.weight(),
+        Entry::Strange(_) => 0,
+    }
+}
+
+fn unknown_answer() -> Failure {
+    Failure::Refused("Redis answered in an unknown way".to_owned())
+}

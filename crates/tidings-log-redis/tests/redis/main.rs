@@ -1,0 +1,7 @@
+//! The log against real servers: the exam that every log passes, on each kind of deployment, and
+//! what only this log can get wrong.
+
+mod common;
+mod exam_cluster;
+mod exam_sentinel;
+mod exam_single;
