@@ -60,6 +60,7 @@ async fn come_back(address: SocketAddr, cursor: &str, expected: &str) -> Result<
     Ok(())
 }
 
+#[expect(clippy::print_stdout, reason = "the figure is what this test is for")]
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_cursors_inside_the_window_cost_redis_no_read() -> Result<()> {
     let redis = RedisServer::start().await?;

@@ -83,10 +83,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<(String, String)>, Stri
 
 fn metric(registry: &prometheus::Registry, name: &str) -> f64 {
     let families = registry.gather();
-    let family = families
-        .iter()
-        .find(|one| one.name() == name)
-        .expect(name);
+    let family = families.iter().find(|one| one.name() == name).expect(name);
     family
         .get_metric()
         .iter()

@@ -1,9 +1,10 @@
 //! The window by itself: what it holds, vouches for, gives up and takes back.
 
 use prometheus::Registry;
-use tidings_core::Prev;
+use tidings_core::{Prev, Printed as _, Topic};
 
 use super::*;
+use crate::delivered::Delivered;
 
 pub(crate) const P: Partition = Partition(0);
 

@@ -1,0 +1,330 @@
+//! One partition of the window: its events, its topics, whom they wake, what was taken back.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tidings_core::{Event, EventId, Filled, Printed as _, Topic};
+
+use crate::delivered::Delivered;
+use crate::limits::REWINDS_REMEMBERED;
+use crate::wake::Wake;
+
+/// One partition's window.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    /// Everything after this place, up to `level`, is here.
+    start: EventId,
+    /// The last id that the tail has seen.
+    level: EventId,
+    /// The last id that this instance has answered a publish with, as an integer: who subscribes
+    /// to what is new after that answer does not get it, though the tail may not have seen it yet.
+    acknowledged: AtomicU64,
+    /// Whether it was filled at all; until then nobody is served from it.
+    filled: bool,
+    /// Counts the times that what was handed out was taken back.
+    generation: u64,
+    rewinds: VecDeque<Rewind>,
+    events: VecDeque<Arc<Delivered>>,
+    topics: HashMap<Topic, Entry>,
+    bytes: usize,
+}
+
+/// The log lost what stood after `common`.
+#[derive(Debug, Clone, Copy)]
+struct Rewind {
+    generation: u64,
+    common: EventId,
+}
+
+/// One topic in a partition's window.
+#[derive(Debug, Default)]
+struct Entry {
+    events: VecDeque<Arc<Delivered>>,
+    /// The topic's last id as far as the tail knows; what lies between it and the window's events
+    /// was evicted.
+    last: EventId,
+    /// Whom to wake; `None` when nobody is subscribed.
+    wakes: Option<Arc<Wakes>>,
+}
+
+/// Connections to wake for one topic, by the number they were given. Behind a lock of its own, so
+/// that ringing thousands of them does not keep the partition locked.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Mutex<HashMap<u64, Arc<Wake>>>);
+
+impl Wakes {
+    pub(super) fn ring(&self) {
+        for wake in self.0.lock().values() {
+            wake.ring();
+        }
+    }
+}
+
+/// What the window has for a topic after a place.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Everything after the place, up to the partition's level: these events (maybe none).
+    Complete(Vec<Arc<Delivered>>),
+    /// Something after the place is no longer here: ask the log.
+    Behind,
+}
+
+impl Entry {
+    fn is_idle(&self) -> bool {
+        self.events.is_empty() && self.wakes.is_none()
+    }
+}
+
+impl Part {
+    /// Takes the partition's newest part; what it had is gone already.
+    pub(super) fn fill(&mut self, filled: Filled) {
+        self.start = filled.start;
+        self.level = filled.level;
+        self.filled = true;
+        for event in filled.events {
+            self.push(event);
+        }
+        self.ring_all();
+    }
+
+    /// Takes new events, and answers with whom they concern.
+    pub(super) fn extend(&mut self, events: Vec<Event>) -> Vec<Arc<Wakes>> {
+        let mut concerned: Vec<Topic> = Vec::new();
+        for event in events {
+            if event.id <= self.level {
+                continue;
+            }
+            self.level = event.id;
+            if !concerned.contains(&event.topic) {
+                concerned.push(event.topic.clone());
+            }
+            self.push(event);
+        }
+        let wakes = |topic: &Topic| self.topics.get(topic).and_then(|entry| entry.wakes.clone());
+        concerned.iter().filter_map(wakes).collect()
+    }
+
+    fn push(&mut self, event: Event) {
+        let (topic, id) = (event.topic.clone(), event.id);
+        let delivered = Arc::new(Delivered::new(event));
+        self.bytes += delivered.weight();
+        self.events.push_back(delivered.clone());
+        let entry = self.topics.entry(topic).or_default();
+        entry.last = id;
+        entry.events.push_back(delivered);
+    }
+
+    /// Gives up the oldest event; false when there is none.
+    pub(super) fn pop_front(&mut self) -> bool {
+        let Some(gone) = self.events.pop_front() else {
+            return false;
+        };
+        let event = gone.event();
+        self.start = event.id;
+        self.bytes -= gone.weight();
+        if let Some(entry) = self.topics.get_mut(&event.topic) {
+            entry.events.pop_front();
+            if entry.is_idle() {
+                self.topics.remove(&event.topic);
+            }
+        }
+        true
+    }
+
+    /// Drops everything after `common` and remembers that it was taken back.
+    pub(super) fn rewind(&mut self, common: EventId) {
+        self.generation += 1;
+        self.rewinds.push_back(Rewind {
+            generation: self.generation,
+            common,
+        });
+        if self.rewinds.len() > REWINDS_REMEMBERED {
+            self.rewinds.pop_front();
+        }
+        while self
+            .events
+            .back()
+            .is_some_and(|last| last.event().id > common)
+        {
+            self.bytes -= self.events.pop_back().map_or(0, |gone| gone.weight());
+        }
+        for entry in self.topics.values_mut() {
+            while entry
+                .events
+                .back()
+                .is_some_and(|last| last.event().id > common)
+            {
+                entry.events.pop_back();
+            }
+            entry.last = entry.last.min(common);
+        }
+        self.start = self.start.min(common);
+        self.level = common;
+        self.acknowledged
+            .store(common.as_integer(), Ordering::Relaxed);
+        self.ring_all();
+    }
+
+    /// Goes on at `to`, without what lay before it.
+    pub(super) fn skip(&mut self, to: EventId) {
+        while self.pop_front() {}
+        self.start = to;
+        self.level = to;
+        for entry in self.topics.values_mut() {
+            // A subscriber behind `to` must not believe that it is level.
+            entry.last = entry.last.max(to);
+        }
+        self.ring_all();
+    }
+
+    pub(super) fn register(&mut self, topic: &Topic, number: u64, wake: &Arc<Wake>) {
+        // Whatever the topic had up to the window's start is not known here.
+        let unknown = Entry {
+            last: self.start,
+            ..Entry::default()
+        };
+        let entry = self.topics.entry(topic.clone()).or_insert(unknown);
+        entry
+            .wakes
+            .get_or_insert_default()
+            .0
+            .lock()
+            .insert(number, wake.clone());
+    }
+
+    pub(super) fn unregister(&mut self, topic: &Topic, number: u64) {
+        let Some(entry) = self.topics.get_mut(topic) else {
+            return;
+        };
+        let empty = entry.wakes.as_ref().is_some_and(|wakes| {
+            let mut wakes = wakes.0.lock();
+            wakes.remove(&number);
+            wakes.is_empty()
+        });
+        if empty {
+            entry.wakes = None;
+        }
+        if entry.is_idle() {
+            self.topics.remove(topic);
+        }
+    }
+
+    /// Notes that a publish was answered with this id.
+    pub(super) fn acknowledge(&self, id: EventId) {
+        self.acknowledged
+            .fetch_max(id.as_integer(), Ordering::Relaxed);
+    }
+
+    /// Bytes and events held.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        (self.bytes, self.events.len())
+    }
+
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled
+    }
+
+    pub(crate) fn start(&self) -> EventId {
+        self.start
+    }
+
+    pub(crate) fn level(&self) -> EventId {
+        self.level
+    }
+
+    /// After everything that anybody here can know of.
+    pub(crate) fn newest(&self) -> EventId {
+        let acknowledged = EventId::from_integer(self.acknowledged.load(Ordering::Relaxed));
+        self.level.max(acknowledged.unwrap_or_default())
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether a place that was good in `generation` may have been taken back since.
+    pub(crate) fn is_rewound(&self, generation: u64, place: EventId) -> bool {
+        if generation == self.generation {
+            return false;
+        }
+        let mut since = self
+            .rewinds
+            .iter()
+            .filter(|rewind| rewind.generation > generation);
+        let remembered = self
+            .rewinds
+            .front()
+            .is_some_and(|first| first.generation <= generation + 1);
+        !remembered || since.any(|rewind| rewind.common < place)
+    }
+
+    /// The last place at or before another one: one of the window's events, or its start. `None`
+    /// when that lies before the window.
+    pub(crate) fn last_at_or_before(&self, place: EventId) -> Option<EventId> {
+        if self.start == EventId::ORIGIN || place >= self.start {
+            let after = self
+                .events
+                .partition_point(|delivered| delivered.event().id <= place);
+            let last = after
+                .checked_sub(1)
+                .and_then(|index| self.events.get(index));
+            return Some(last.map_or(self.start, |delivered| delivered.event().id));
+        }
+        None
+    }
+
+    /// Whether the window can vouch for a client's place without the log: it is one of its events,
+    /// or its very start.
+    pub(crate) fn vouches_for(&self, place: EventId) -> bool {
+        let found = self
+            .events
+            .binary_search_by_key(&place, |delivered| delivered.event().id);
+        self.filled && (place == self.start || found.is_ok())
+    }
+
+    /// What there is of a topic after a place that is known to be good, at most `max` events. More
+    /// than `max` are cut off: the events then are complete up to the last one only. What was
+    /// received before `floor_ms` is not served from here, even before it was dropped.
+    pub(crate) fn look(&self, topic: &Topic, place: EventId, max: usize, floor_ms: u64) -> Look {
+        let Some(entry) = self.topics.get(topic) else {
+            return if place >= self.start {
+                Look::Complete(Vec::new())
+            } else {
+                Look::Behind
+            };
+        };
+        let from = entry
+            .events
+            .partition_point(|delivered| delivered.event().id <= place);
+        let chained = || match entry.events.get(from) {
+            Some(next) => next.event().prev.reaches(place),
+            None => entry.last <= place,
+        };
+        let next_is_too_old = entry
+            .events
+            .get(from)
+            .is_some_and(|next| next.event().id.ms() < floor_ms);
+        if next_is_too_old || (place < self.start && !chained()) {
+            return Look::Behind;
+        }
+        Look::Complete(entry.events.range(from..).take(max).cloned().collect())
+    }
+
+    pub(super) fn oldest_is_before(&self, floor_ms: u64) -> bool {
+        self.events
+            .front()
+            .is_some_and(|oldest| oldest.event().id.ms() < floor_ms)
+    }
+
+    fn ring_all(&self) {
+        for wakes in self
+            .topics
+            .values()
+            .filter_map(|entry| entry.wakes.as_ref())
+        {
+            wakes.ring();
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The documents' examples, run as they are printed: every `sh` block of the README and the guide in
+//! order, and behind it the `text` block that says what comes out (`…` stands for anything).
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use tidings_testkit::servers::RedisServer;
+use tidings_tests::instance::binary;
+use tidings_tests::{Instance, SOON};
+use tokio::process::Command;
+
+/// One example: what to run, and lines that must come out in this order.
+#[derive(Debug, Default)]
+struct Example {
+    script: String,
+    expected: Vec<String>,
+}
+
+/// The `sh` blocks of a document, each with the `text` block right behind it.
+fn examples(document: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    let mut lines = document.lines();
+    let mut last_was_script = false;
+    while let Some(line) = lines.next() {
+        let Some(language) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        match (language, examples.last_mut()) {
+            ("sh", _) => examples.push(Example {
+                script: block.join("\n"),
+                expected: Vec::new(),
+            }),
+            ("text", Some(example)) if last_was_script => {
+                example.expected = block.iter().map(|line| (*line).to_owned()).collect()
+            }
+            _ => {}
+        }
+        last_was_script = language == "sh";
+    }
+    examples
+}
+
+/// Whether a line comes out of the output, in order; what is left of the output behind it.
+fn find<'a>(output: &'a str, expected: &str) -> Option<&'a str> {
+    let mut rest = output;
+    for part in expected.split('…').filter(|part| !part.is_empty()) {
+        let at = rest.find(part)?;
+        rest = &rest[at + part.len()..];
+    }
+    Some(rest)
+}
+
+async fn run_document(path: &str, redis: &RedisServer) -> Result<()> {
+    let arguments = ["--dev", "--redis", &redis.url()];
+    let (a, b) = (
+        Instance::start(&arguments, "").await?,
+        Instance::start(&arguments, "").await?,
+    );
+    let document =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path))?;
+    let binary = binary()?;
+    let folder = binary.parent().context("the binary's folder")?;
+    let path_variable = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+    let examples = examples(&document);
+    ensure!(!examples.is_empty(), "{path} has no examples");
+    for example in examples {
+        let script = example
+            .script
+            .replace("127.0.0.1:8080", &a.address().to_string())
+            .replace("127.0.0.1:8081", &b.address().to_string())
+            .replace("-p 6379", &format!("-p {}", redis.port()))
+            .replace("cargo run -- ", "tidings ");
+        let script = with_url(&script, &a.address().to_string());
+        let running = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .env("PATH", &path_variable)
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(SOON, running)
+            .await
+            .with_context(|| script.clone())??;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{path}:\n{script}\n{printed}{complained}"
+        );
+        let mut rest = printed.as_str();
+        for line in &example.expected {
+            rest = find(rest, line).with_context(|| {
+                format!("{path}:\n{script}\nprints\n{printed}\nwithout {line:?}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Points the command line at the test's instance where the document leaves the default.
+fn with_url(script: &str, address: &str) -> String {
+    let add = |line: &str| match line.contains("tidings ") && !line.contains("--url") {
+        true => line.replace(
+            "--key dev-key",
+            &format!("--url http://{address} --key dev-key"),
+        ),
+        false => line.to_owned(),
+    };
+    script.lines().map(add).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_s_examples_work_as_printed() -> Result<()> {
+    run_document("README.md", &RedisServer::start().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_s_examples_work_as_printed() -> Result<()> {
+    run_document("docs/guide.md", &RedisServer::start().await?).await
+}
