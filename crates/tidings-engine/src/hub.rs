@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, Clock, Draft, DraftError, EventLog, LogError, Now, Outcome, Partition, Placed,
-    Printed, Topic, TopicSet, TopicSetError,
+    Appended, Clock, Draft, DraftError, EventLog, LogError, Now, Outcome, Partition, Placed, Topic,
+    TopicSet, TopicSetError,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;

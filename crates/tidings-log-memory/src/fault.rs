@@ -20,15 +20,19 @@ impl Shelf {
                 continue;
             };
             state.numbers.pop_back();
-            match event.prev {
-                Prev::Event(id) => {
+            match (state.numbers.back(), event.prev) {
+                // Retained, or past its time and not dropped yet.
+                (Some(number), _) => state.head = self.events[(number - self.base) as usize].id,
+                (None, Prev::Event(id)) => {
                     state.head = id;
-                    if state.numbers.is_empty() {
-                        // Quiet again; the queue's order is restored below.
-                        self.quiet.push_back((id, event.topic));
-                    }
+                    // Quiet again; the queue's order is restored below.
+                    self.quiet.push_back((id, event.topic));
                 }
-                Prev::NoneSince(_) | Prev::Unknown => {
+                (None, Prev::NoneSince(_) | Prev::Unknown) => {
+                    // What stood before that place had been forgotten, and stays so.
+                    if let Prev::NoneSince(since) = event.prev {
+                        self.forgotten = self.forgotten.max(since);
+                    }
                     self.topics.remove(&event.topic);
                     freed += Self::topic_weight(&event.topic);
                 }

@@ -20,7 +20,7 @@ pub(crate) struct Shelf {
     pub(crate) ids: Sequence,
     pub(crate) events: VecDeque<Event>,
     /// The number of the first of `events`.
-    base: u64,
+    pub(crate) base: u64,
     /// The last event that was dropped: nothing at or before it is left.
     pub(crate) dropped: EventId,
     pub(crate) topics: HashMap<Topic, TopicState>,

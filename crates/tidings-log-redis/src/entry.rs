@@ -165,6 +165,11 @@ pub(crate) fn integer_id(value: &Value) -> Option<EventId> {
     EventId::from_integer(number)
 }
 
+/// The place just before an id.
+pub(crate) fn before(id: EventId) -> EventId {
+    EventId::from_integer(id.as_integer().saturating_sub(1)).unwrap_or(EventId::ORIGIN)
+}
+
 pub(crate) fn bytes_of(value: Value) -> Option<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Some(bytes),

@@ -7,18 +7,23 @@
 //! log stores none of them twice. One that only slept is fenced: taking out checks the lease.
 //! Reading the entries' fields is not done here: what they mean is the server's business.
 
+mod entries;
+mod lease;
+
+pub use entries::RawEntry;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::Rng as _;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::entry::bytes_of;
+use self::entries::raw_entries;
+use self::lease::Lease;
 use crate::failure::Failure;
 use crate::keys::{Keys, slot_of_key};
 use crate::link::Node;
@@ -51,15 +56,6 @@ impl Default for IngestOptions {
             refused_max: 10_000,
         }
     }
-}
-
-/// One entry as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawEntry {
-    /// Its id in the ingest stream, `<ms>-<seq>`: rises, and serves as the dedup key.
-    pub id: String,
-    /// Names and values in their order.
-    pub fields: Vec<(Bytes, Bytes)>,
 }
 
 /// Why an entry could not be taken out. It comes again, here or at another instance.
@@ -351,110 +347,10 @@ impl IngestDrain {
     }
 }
 
-/// The lease, as its renewal needs it.
-struct Lease {
-    topology: Arc<Topology>,
-    key: String,
-    owner: String,
-    lifetime: Duration,
-}
-
-impl Lease {
-    /// Takes it if it is free, or only renews it; whether it is held.
-    async fn ask(&self, take: bool) -> Result<bool, Failure> {
-        let routes = self.topology.routes();
-        let node = routes
-            .node_of_slot(slot_of_key(&self.key))
-            .ok_or_else(nowhere)?;
-        let mut call = LEASE.call(std::slice::from_ref(&self.key));
-        call.arg(&self.owner)
-            .arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX))
-            .arg(u8::from(take));
-        let answers = node.ask_script(&LEASE, vec![call]).await?;
-        Ok(answers.first() == Some(&Value::Int(1)))
-    }
-
-    async fn renew(self, held: Arc<AtomicBool>) {
-        loop {
-            sleep(self.lifetime / 3).await;
-            // Out of reach is not lost: Redis decides, when entries are taken out.
-            if let Ok(false) = self.ask(false).await {
-                held.store(false, Ordering::Release);
-                return;
-            }
-        }
-    }
-}
-
 fn nowhere() -> Failure {
     Failure::Busy("no node serves direct ingest".to_owned())
 }
 
 fn out_of_reach(failure: Failure) -> IngestError {
     IngestError::Unavailable(failure.reason().to_owned())
-}
-
-fn raw_entries(answer: Value) -> Option<(Vec<RawEntry>, Vec<String>)> {
-    let (mut entries, mut gone) = (Vec::new(), Vec::new());
-    let Value::Array(streams) = answer else {
-        return (answer == Value::Nil).then_some((entries, gone));
-    };
-    for stream in streams {
-        let Value::Array(parts) = stream else {
-            return None;
-        };
-        let [_, read] = <[Value; 2]>::try_from(parts).ok()?;
-        let Value::Array(read) = read else {
-            return None;
-        };
-        for entry in read {
-            let Value::Array(parts) = entry else {
-                return None;
-            };
-            let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
-            let id = String::from_utf8(bytes_of(id)?).ok()?;
-            let Value::Array(fields) = fields else {
-                gone.push(id);
-                continue;
-            };
-            let fields: Option<Vec<Bytes>> = fields
-                .into_iter()
-                .map(|f| bytes_of(f).map(Bytes::from))
-                .collect();
-            let fields = fields?
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|[n, v]| (n.clone(), v.clone()))
-                .collect();
-            entries.push(RawEntry { id, fields });
-        }
-    }
-    Some((entries, gone))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_and_deleted_ones_are_read() {
-        let text = |s: &str| Value::BulkString(s.into());
-        let entry = |id: &str, fields| Value::Array(vec![text(id), fields]);
-        let answer = Value::Array(vec![Value::Array(vec![
-            text("tidings:ingest"),
-            Value::Array(vec![
-                entry("5-0", Value::Array(vec![text("topic"), text("a")])),
-                entry("5-1", Value::Nil),
-            ]),
-        ])]);
-        let (entries, gone) = raw_entries(answer).expect("well formed");
-        assert_eq!(
-            entries[0].fields,
-            [(Bytes::from("topic"), Bytes::from("a"))]
-        );
-        assert_eq!(gone, ["5-1"]);
-        assert_eq!(raw_entries(Value::Nil), Some((vec![], vec![])));
-        assert_eq!(raw_entries(Value::Int(1)), None);
-    }
 }

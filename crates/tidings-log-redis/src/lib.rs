@@ -12,14 +12,17 @@
 //! or never to follow), no PUB/SUB, no stream per topic, no key per event unless its publisher gave
 //! one, and nothing that gives up. This crate knows no HTTP, no adapter, no session.
 
+mod dial;
 mod entry;
 mod failure;
+mod filling;
 mod ingest;
 mod keys;
 mod link;
 mod log;
 mod metrics;
 mod options;
+mod places;
 mod publish;
 mod reader;
 mod reading;

@@ -12,15 +12,17 @@ use std::time::Duration;
 use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, PoolError, Runtime};
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, PushInfo, PushKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, PushInfo, PushKind,
+    RedisError, Value,
 };
 use tokio::time::{Instant, timeout};
 
+use crate::dial::Dial;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::options::RedisOptions;
 use crate::scripts::{self, Script};
-use crate::target::{Address, Dial};
+use crate::target::Address;
 
 /// How long the links of a node wait.
 #[derive(Debug, Clone, Copy)]
@@ -165,12 +167,9 @@ impl Node {
         let primary_only = Hook::async_fn(move |link: &mut MultiplexedConnection, _| {
             metrics.connected("short");
             Box::pin(async move {
-                require_primary(link, response).await.map_err(|failure| {
-                    HookError::Backend(redis::make_extension_error(
-                        "READONLY".to_owned(),
-                        Some(failure.reason().to_owned()),
-                    ))
-                })
+                require_primary(link, response)
+                    .await
+                    .map_err(|failure| HookError::Backend(as_error(&failure)))
             })
         });
         let pool = Pool::builder(manager)
@@ -312,6 +311,24 @@ fn put_back<T>(link: Connection, asked: Result<T, Failure>) -> Result<T, Failure
         drop(Connection::take(link));
     }
     asked
+}
+
+/// A failure in the only form that a pool's hook can return, to be read again by [`Failure::of`].
+fn as_error(failure: &Failure) -> RedisError {
+    let reason = failure.reason().to_owned();
+    let code = match failure {
+        Failure::Unreachable(_) | Failure::Lost(_) => {
+            return RedisError::from((
+                ErrorKind::Io,
+                "the connection could not be checked",
+                reason,
+            ));
+        }
+        Failure::Elsewhere(_) => "READONLY",
+        Failure::Busy(_) => "TRYAGAIN",
+        _ => "ERR",
+    };
+    redis::make_extension_error(code.to_owned(), Some(reason))
 }
 
 /// What went wrong while a connection was made ready: the caller's own command was not sent.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::dial::Dial;
 use crate::ingest::{IngestDrain, IngestOptions};
 use crate::keys::Keys;
 use crate::link::Linking;
@@ -24,7 +25,7 @@ use crate::reader::{Followed, Reader};
 use crate::reading::Reading;
 use crate::settings::{Settings, at_start};
 use crate::tail::{RedisTail, STEPS};
-use crate::target::{Dial, Target};
+use crate::target::Target;
 use crate::topology::Topology;
 
 /// A log on Redis Streams. Dropping it ends its tasks once what was handed in is answered.

@@ -15,11 +15,12 @@ use tidings_core::{Clock, Event, EventId, Partition, TailStep};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::entry::{Entry, entries, integer_id, stream_text};
+use crate::entry::{Entry, before, entries, stream_text};
 use crate::failure::Failure;
 use crate::keys::Keys;
+use crate::places::Told;
 use crate::ring::Ring;
-use crate::scripts::{self, PLACE};
+use crate::scripts;
 use crate::settings::Settings;
 use crate::topology::Topology;
 
@@ -48,11 +49,11 @@ pub(crate) enum Signal {
 /// One partition that a reader follows.
 #[derive(Debug)]
 pub(crate) struct Followed {
-    partition: Partition,
-    key: String,
-    state: String,
-    place: EventId,
-    ring: Ring,
+    pub(crate) partition: Partition,
+    pub(crate) key: String,
+    pub(crate) state: String,
+    pub(crate) place: EventId,
+    pub(crate) ring: Ring,
 }
 
 impl Followed {
@@ -85,7 +86,7 @@ pub(crate) struct Reader {
 }
 
 /// Why a session with a node ended.
-enum End {
+pub(crate) enum End {
     Failed(Failure),
     /// Nobody listens any more.
     Unheard,
@@ -295,130 +296,11 @@ impl Reader {
             .await
     }
 
-    /// Asks whether the log still has what was handed out, and goes on from where it has.
-    async fn check_places(&mut self, link: &mut MultiplexedConnection) -> Result<(), End> {
-        let all: Vec<usize> = (0..self.followed.len()).collect();
-        let answers = self.ask_places(link, &all).await?;
-        let verdicts = self.topology.linking.metrics.tail_verdicts.clone();
-        for (position, told) in answers.into_iter().enumerate() {
-            match told {
-                Told::Ok => verdicts.with_label_values(&["ok"]).inc(),
-                Told::Skipped(to) => {
-                    verdicts.with_label_values(&["skipped"]).inc();
-                    self.skip(position, to).await?;
-                }
-                Told::Lost { first, least } => {
-                    verdicts.with_label_values(&["rewound"]).inc();
-                    let common = self.common(link, position, first, least).await?;
-                    let followed = &mut self.followed[position];
-                    followed.place = common;
-                    followed.ring.rewind(common);
-                    let partition = followed.partition;
-                    tracing::warn!(partition = partition.0, %common, "the log lost its end; the tail goes back");
-                    self.send(Signal::Step(TailStep::Rewound { partition, common }))
-                        .await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn skip(&mut self, position: usize, to: EventId) -> Result<(), End> {
-        let followed = &mut self.followed[position];
-        followed.place = followed.place.max(to);
-        let partition = followed.partition;
-        self.send(Signal::Step(TailStep::Skipped { partition, to }))
-            .await
-    }
-
-    async fn ask_places(
-        &self,
-        link: &mut MultiplexedConnection,
-        positions: &[usize],
-    ) -> Result<Vec<Told>, Failure> {
-        let calls = positions.iter().map(|position| {
-            let followed = &self.followed[*position];
-            let mut call = PLACE.call(&[followed.state.clone(), followed.key.clone()]);
-            call.arg(self.clock.unix_ms())
-                .arg(self.retention_ms)
-                .arg(followed.place.as_integer());
-            call
-        });
-        let linking = &self.topology.linking;
-        let answers = PLACE
-            .ask_all(
-                link,
-                calls.collect(),
-                linking.patience.response,
-                &linking.metrics,
-            )
-            .await?;
-        answers
-            .iter()
-            .map(|answer| told(answer).ok_or_else(unknown_answer))
-            .collect()
-    }
-
-    /// The last place that the log shares with what was handed out. What lies below the log's first
-    /// entry was shared and then trimmed, unless it is older than the log itself.
-    async fn common(
-        &self,
-        link: &mut MultiplexedConnection,
-        position: usize,
-        first: EventId,
-        least: EventId,
-    ) -> Result<EventId, Failure> {
-        let followed = &self.followed[position];
-        let mut search = followed.ring.search();
-        while let Some(place) = followed.ring.asked(&search) {
-            let shared = if place < least {
-                false
-            } else if place < first {
-                true
-            } else {
-                let text = stream_text(place);
-                let mut cmd = redis::cmd("XRANGE");
-                cmd.arg(&followed.key).arg(&text).arg(&text);
-                let answer =
-                    scripts::ask(link, &cmd, self.topology.linking.patience.response).await?;
-                !entries(answer).ok_or_else(unknown_answer)?.is_empty()
-            };
-            search.answer(shared);
-        }
-        // With nothing shared the log is another one: everything it has is new.
-        Ok(followed.ring.found(&search).unwrap_or(EventId::ORIGIN))
-    }
-
-    async fn send(&self, signal: Signal) -> Result<(), End> {
+    pub(crate) async fn send(&self, signal: Signal) -> Result<(), End> {
         self.signals
             .send((self.number, signal))
             .await
             .map_err(|_| End::Unheard)
-    }
-}
-
-/// The answer of place.lua.
-enum Told {
-    Ok,
-    Skipped(EventId),
-    Lost { first: EventId, least: EventId },
-}
-
-fn told(answer: &Value) -> Option<Told> {
-    let Value::Array(parts) = answer else {
-        return None;
-    };
-    let [Value::BulkString(word), one, other] = parts.as_slice() else {
-        return None;
-    };
-    match &word[..] {
-        b"ok" => Some(Told::Ok),
-        b"skipped" => Some(Told::Skipped(integer_id(one)?)),
-        b"lost" => Some(Told::Lost {
-            first: integer_id(one)?,
-            least: integer_id(other)?,
-        }),
-        _ => None,
     }
 }
 
@@ -429,6 +311,6 @@ fn weight(entry: &Entry) -> usize {
     }
 }
 
-fn unknown_answer() -> Failure {
+pub(crate) fn unknown_answer() -> Failure {
     Failure::Refused("Redis answered in an unknown way".to_owned())
 }

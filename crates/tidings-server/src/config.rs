@@ -112,12 +112,14 @@ pub struct Redis {
     pub password_file: Option<PathBuf>,
     /// Before every key.
     pub prefix: String,
-    /// Connections for short commands.
-    pub pool: Count<1, 256>,
+    /// Connections per node for short commands.
+    pub pool: Count<1, 1024>,
     /// For connecting.
     pub connect_timeout: Span,
-    /// For one short command.
+    /// For one answer.
     pub response_timeout: Span,
+    /// For a publish, while its node is away.
+    pub append_patience: Span,
     /// For one blocking read.
     pub block: Span,
     /// PEM file of the authority.

@@ -1,3 +1,10 @@
-//! The tidings binary.
+//! The `tidings` binary: the server without further adapters.
 
-fn main() {}
+use std::process::ExitCode;
+
+use tidings_server::{App, AppError};
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, AppError> {
+    Ok(App::from_env()?.run().await)
+}

@@ -115,6 +115,23 @@ impl Cause {
         format!("urn:tidings:problem:{}", self.slug())
     }
 
+    /// The cause for a failing log.
+    #[must_use]
+    pub const fn of_log(error: &LogError) -> Self {
+        match error {
+            LogError::Unavailable(_) => Self::LogUnavailable,
+            LogError::Full(_) => Self::LogFull,
+            LogError::FateUnknown(_) => Self::FateUnknown,
+            LogError::Refused(_) | LogError::Misconfigured(_) => Self::Internal,
+        }
+    }
+
+    /// The cause of a slug.
+    #[must_use]
+    pub fn of_slug(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|cause| cause.slug() == slug)
+    }
+
     /// The cause for a verdict; `None` for `ok`.
     #[must_use]
     pub const fn of_verdict(verdict: Verdict) -> Option<Self> {
@@ -141,6 +158,10 @@ pub struct Problem {
 
 /// The media type of a problem document (RFC 9457 §3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Carries a session's cause from where it refuses to the layer that counts; it never leaves the
+/// server.
+pub const CAUSE_HEADER: &str = "x-tidings-cause";
 
 /// Seconds after which to try again. Long enough for a Sentinel failover to end, short enough not
 /// to be felt as an outage of its own; spread, so that not all publishers come back at once.
@@ -200,22 +221,18 @@ impl Problem {
     /// log, not to the client.
     #[must_use]
     pub fn of_log(error: &LogError) -> Self {
-        let (cause, detail) = match error {
-            LogError::Unavailable(_) => (
-                Cause::LogUnavailable,
-                "the log is out of reach for the moment; nothing was stored",
-            ),
-            LogError::Full(_) => (
-                Cause::LogFull,
-                "the log has no room; it frees itself as events pass the retention",
-            ),
-            LogError::FateUnknown(_) => (
-                Cause::FateUnknown,
-                "the log's answer was lost; publishing again with the same `id` and `source` is safe",
-            ),
-            LogError::Refused(_) | LogError::Misconfigured(_) => {
-                (Cause::Internal, "the log refuses this call")
+        let cause = Cause::of_log(error);
+        let detail = match error {
+            LogError::Unavailable(_) => {
+                "the log is out of reach for the moment; nothing was stored"
             }
+            LogError::Full(_) => {
+                "the log has no room; it frees itself as events pass the retention"
+            }
+            LogError::FateUnknown(_) => {
+                "the log's answer was lost; publishing again with the same `id` and `source` is safe"
+            }
+            LogError::Refused(_) | LogError::Misconfigured(_) => "the log refuses this call",
         };
         tracing::warn!(cause = cause.slug(), %error, "the log failed a request");
         Self::new(cause, detail)

@@ -106,7 +106,7 @@ fn named(partition: u16, topic: usize) -> Placed {
 }
 
 fn any_draft() -> impl Strategy<Value = Sketch> {
-    let lifetime = prop_oneof![Just(0), 1..2 * RETENTION_MS, Just(u64::MAX)];
+    let lifetime = prop_oneof![Just(0), 1..2 * RETENTION_MS, Just(50 * RETENTION_MS)];
     let dedup = prop::option::weighted(0.3, (0usize..4, lifetime));
     (0usize..5, 0usize..60, dedup)
 }

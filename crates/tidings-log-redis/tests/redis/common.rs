@@ -102,5 +102,4 @@ pub(crate) async fn sit_together(subject: Arc<dyn Subject>) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Waits until something holds; the last complaint is what the test fails with.
 pub(crate) use tidings_testkit::servers::wait_for;

@@ -1,7 +1,12 @@
 //! The log against real servers: the exam that every log passes, on each kind of deployment, and
 //! what only this log can get wrong.
 
+mod append;
 mod common;
+mod cost;
 mod exam_cluster;
 mod exam_sentinel;
 mod exam_single;
+mod faults;
+mod ingest;
+mod settings;

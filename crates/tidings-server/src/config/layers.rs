@@ -23,8 +23,15 @@ pub const DEVELOPMENT: &str = include_str!("../../../../config/tidings.dev.toml"
 pub const USUAL_FILE: &str = "config/tidings.toml";
 
 const PREFIX: &str = "TIDINGS_";
-/// Variables of the command line (`tidings --help`); they set no configuration key.
-pub const COMMAND_LINE_VARIABLES: [&str; 3] = ["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_KEY"];
+/// Variables that set no configuration key: those of the command line (`tidings --help`), and those
+/// that this project's own tests are started with.
+pub const OTHER_VARIABLES: [&str; 5] = [
+    "TIDINGS_CONFIG",
+    "TIDINGS_URL",
+    "TIDINGS_KEY",
+    "TIDINGS_BIN",
+    "TIDINGS_REDIS_SERVER",
+];
 
 /// Where configuration comes from. Files and environment are arguments, so that tests have theirs.
 #[derive(Debug, Clone, Default)]
@@ -320,7 +327,7 @@ fn variable_path(variable: &str, schema: &Value) -> Result<Option<String>, Strin
     let Some(name) = variable.strip_prefix(PREFIX) else {
         return Ok(None);
     };
-    if COMMAND_LINE_VARIABLES.contains(&variable) || is_service_link(name) {
+    if OTHER_VARIABLES.contains(&variable) || is_service_link(name) {
         return Ok(None);
     }
     let path = name.to_ascii_lowercase().replace("__", ".");

@@ -51,8 +51,8 @@ fn every_key_has_its_comment() {
             commented = true;
         } else {
             let shared = [
-                "connect_timeout",
                 "password ",
+                "response_timeout",
                 "tls_cert",
                 "tls_key",
                 "page_bytes",
@@ -257,7 +257,7 @@ fn passwords_are_cut_out_of_addresses() {
 }
 
 #[test]
-fn development_mode_opens_everything_and_can_be_narrowed() {
+fn development_mode_adds_its_key_and_can_be_narrowed() {
     let text = "[[keys]]\nname = \"mine\"\nkey = \"m\"\nread = [\"**\"]\n";
     let (_file, mut sources) = with_file(text, &[]);
     sources.usual_file = sources.file.take();
@@ -265,8 +265,9 @@ fn development_mode_opens_everything_and_can_be_narrowed() {
     let config = load(&sources).expect("fits").config;
     let names: Vec<&str> = config.keys.iter().map(|key| key.name.as_str()).collect();
     assert_eq!(names, ["mine", "dev"]);
-    assert_eq!(config.api.anonymous_publish.len(), 1);
-    sources.environment = vec![("TIDINGS_API__ANONYMOUS_PUBLISH".into(), String::new())];
-    let config = load(&sources).expect("fits").config;
+    assert_eq!(config.api.cors_origins, [Origin::Any]);
     assert!(config.api.anonymous_publish.is_empty());
+    sources.environment = vec![("TIDINGS_API__CORS_ORIGINS".into(), String::new())];
+    let config = load(&sources).expect("fits").config;
+    assert!(config.api.cors_origins.is_empty());
 }

@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_cause() {
-        let table: &[(&[(&str, &str)], &[u8], Cause, &str)] = &[
+        type Case<'a> = (&'a [(&'static str, &'static str)], &'a [u8], Cause, &'a str);
+        let table: &[Case<'_>] = &[
             (&[("ce-colour", "red")], b"", Cause::UnknownField, "colour"),
             (&[("ce-id", "8")], b"", Cause::InvalidField, "id"),
             (&[("ce-subject", "%f")], b"", Cause::InvalidField, "subject"),

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_headers_say_what_the_body_is() {
-        let table: &[(&[(&str, &str)], Option<Kind>)] = &[
+        type Case<'a> = (&'a [(&'static str, &'static str)], Option<Kind>);
+        let table: &[Case<'_>] = &[
             (&[("content-type", "application/json")], Some(Kind::Json)),
             (
                 &[("content-type", "Application/JSON;charset=utf-8")],

@@ -12,7 +12,7 @@ use tidings_core::{
 use super::durable::{Collapse, STREAM_CURSOR, STREAM_NEXT_OFFSET, STREAM_UP_TO_DATE, array};
 use super::{ReadSettings, View, lost};
 use crate::print::data_lines;
-use crate::problem::PROBLEM_JSON;
+use crate::problem::{CAUSE_HEADER, PROBLEM_JSON};
 
 const SUB: SubId = SubId(0);
 const TIME_OUT: TimerId = TimerId(0);
@@ -118,6 +118,8 @@ pub(super) struct Tail {
     heartbeat: Duration,
     collapse: Collapse,
     open: bool,
+    /// A data event whose control event waits to hear whether it was the last.
+    pending: Option<(Vec<u8>, At)>,
 }
 
 impl Tail {
@@ -137,12 +139,14 @@ impl Tail {
             heartbeat,
             collapse,
             open: false,
+            pending: None,
         }
     }
 
-    /// The data and its control event in one piece: a client that gets the first without the second
-    /// reads it again.
-    fn send_data(&self, now: Now, batch: &Batch, actions: &mut Actions) {
+    /// Holds a data event until the next input, which comes at once: its control event says whether
+    /// the client is level, and both go out in one piece, because a client that gets the first
+    /// without the second reads it again.
+    fn hold_data(&mut self, batch: &Batch) {
         let mut out = b"event: data\ndata: [\n".to_vec();
         for (index, printed) in batch.events.iter().enumerate() {
             data_lines(&mut out, &printed.printed(self.view.json()));
@@ -152,8 +156,14 @@ impl Tail {
             }
         }
         out.extend(b"data: ]\n\n");
-        out.extend(self.control(now, &batch.after(), false).as_bytes());
-        actions.send_text(out);
+        self.pending = Some((out, batch.after()));
+    }
+
+    fn send_held(&mut self, now: Now, up_to_date: bool, actions: &mut Actions) {
+        if let Some((mut out, at)) = self.pending.take() {
+            out.extend(self.control(now, &at, up_to_date).as_bytes());
+            actions.send_text(out);
+        }
     }
 
     fn control(&self, now: Now, at: &At, up_to_date: bool) -> String {
@@ -164,7 +174,8 @@ impl Tail {
         if up_to_date {
             control["upToDate"] = true.into();
         }
-        format!("event: control\ndata: {control}\n\n")
+        // No space: the protocol's own examples of clients match control events without one.
+        format!("event: control\ndata:{control}\n\n")
     }
 }
 
@@ -178,13 +189,24 @@ impl Session for Tail {
             }
             // Nothing is said before the cursor was judged: a lost one is still a status.
             Input::Subscribed { .. } => self.open = true,
-            Input::Events { batch, .. } => self.send_data(now, batch, actions),
+            Input::Events { batch, .. } => {
+                self.send_held(now, false, actions);
+                self.hold_data(batch);
+            }
+            Input::CaughtUp { .. } if self.pending.is_some() => self.send_held(now, true, actions),
             Input::CaughtUp { at, .. } => actions.send_text(self.control(now, at, true)),
             Input::Verdict { verdict, .. } if !self.open => refuse(&self.topic, verdict, actions),
             // Mid-stream the protocol has no word for it: the client comes back and gets its 410.
-            Input::Verdict { .. } => actions.close(1000, "the cursor is lost"),
-            Input::Timer(TIME_OUT) | Input::Draining => actions.close(1000, "come back"),
+            Input::Verdict { .. } => {
+                self.send_held(now, false, actions);
+                actions.close(1000, "the cursor is lost");
+            }
+            Input::Timer(TIME_OUT) | Input::Draining => {
+                self.send_held(now, false, actions);
+                actions.close(1000, "come back");
+            }
             Input::Timer(HEARTBEAT) => {
+                self.send_held(now, false, actions);
                 actions.send_text(Bytes::from_static(tidings_adapter::sse::HEARTBEAT));
                 actions.set_timer(HEARTBEAT, self.heartbeat);
             }
@@ -195,8 +217,13 @@ impl Session for Tail {
 
 fn refuse(topic: &Topic, verdict: Verdict, actions: &mut Actions) {
     if let Some(problem) = lost(topic, verdict) {
+        let status = problem.cause.status();
+        actions.push(Action::Respond {
+            status,
+            headers: vec![(CAUSE_HEADER, problem.cause.slug().to_owned())],
+        });
         actions.push(Action::Refuse(Refused {
-            status: problem.cause.status(),
+            status,
             content_type: PROBLEM_JSON.into(),
             body: problem.document().to_string().into(),
         }));

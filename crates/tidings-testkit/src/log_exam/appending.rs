@@ -70,6 +70,7 @@ pub(super) async fn append_is_all_or_nothing(subject: &dyn Subject) -> Result<()
         if last_look {
             break;
         }
+        tokio::task::yield_now().await;
     }
     writer.await??;
     // The tail may take an append in two steps, but sees it in the order of its drafts.

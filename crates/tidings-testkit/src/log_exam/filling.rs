@@ -2,7 +2,7 @@
 //! on from its level.
 
 use anyhow::Result;
-use tidings_core::{EventId, Filled, Outcome, PageLimit, Partition};
+use tidings_core::{EventId, EventLog, Filled, Outcome, PageLimit, Partition};
 
 use super::Subject;
 use super::room::{Chains, Follower, Room, draft, ids, placed};
@@ -87,19 +87,10 @@ pub(super) async fn fill_keeps_to_the_retention(subject: &dyn Subject) -> Result
 pub(super) async fn fill_and_tail_meet(subject: &dyn Subject) -> Result<()> {
     const APPENDS: usize = 200;
     let room = Room::new(subject).await?;
-    let writer = {
-        let log = room.another().await?;
-        tokio::spawn(async move {
-            for n in 0..APPENDS {
-                for partition in 0..4 {
-                    let topic = placed(partition, &format!("exam/meet/{partition}/{}", n % 3));
-                    let drafts = vec![draft(&topic, &n.to_string()); 2];
-                    log.append(topic.partition, drafts).await?;
-                }
-            }
-            anyhow::Ok(())
-        })
-    };
+    // Some are there before the first window is filled, the rest come meanwhile.
+    append_rounds(&*room.log, 0..APPENDS / 4).await?;
+    let log = room.another().await?;
+    let writer = tokio::spawn(async move { append_rounds(&*log, APPENDS / 4..APPENDS).await });
     // Windows filled at different moments of one run.
     for _ in 0..5 {
         let log = room.another().await?;
@@ -122,5 +113,17 @@ pub(super) async fn fill_and_tail_meet(subject: &dyn Subject) -> Result<()> {
         assert_eq!(chains.seen, APPENDS * 2 * 4);
     }
     writer.await??;
+    Ok(())
+}
+
+/// In each round two events in each partition.
+async fn append_rounds(log: &dyn EventLog, rounds: std::ops::Range<usize>) -> Result<()> {
+    for n in rounds {
+        for partition in 0..4 {
+            let topic = placed(partition, &format!("exam/meet/{partition}/{}", n % 3));
+            let drafts = vec![draft(&topic, &n.to_string()); 2];
+            log.append(topic.partition, drafts).await?;
+        }
+    }
     Ok(())
 }

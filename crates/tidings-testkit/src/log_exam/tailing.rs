@@ -111,10 +111,11 @@ pub(super) async fn tail_is_cancel_safe(subject: &dyn Subject) -> Result<()> {
     let reader = async {
         let mut tail = room.log.tail(vec![EventId::ORIGIN; 4]);
         let mut chains = Chains::default();
-        let mut dropped = 0usize;
+        let (mut asked, mut dropped) = (0usize, 0usize);
         while chains.seen < EVENTS {
             // From "asked once" to "nearly there".
-            let patience = Duration::from_micros([0, 50, 300, 1500][dropped % 4]);
+            let patience = Duration::from_micros([0, 50, 300, 1500][asked % 4]);
+            asked += 1;
             match tokio::time::timeout(patience, tail.next()).await {
                 Err(_) => dropped += 1,
                 Ok(TailStep::Events(_, events)) => {

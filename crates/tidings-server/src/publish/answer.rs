@@ -1,0 +1,130 @@
+//! What a publisher is told: which events are stored, which are not, and why.
+
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde_json::Value;
+use tidings_adapter::PublishError;
+use tidings_core::{Appended, EventId, Outcome, Topic};
+
+use crate::problem::{Cause, Problem};
+
+/// One stored event, as the answer names it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Receipt {
+    /// Its place in the batch, counted from 0; in problems only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// Its line, counted from 1; in problems only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Where it stands.
+    #[serde(serialize_with = "shown")]
+    pub topic: Topic,
+    /// Its id, which is also the cursor after it.
+    #[serde(serialize_with = "shown")]
+    pub id: EventId,
+    /// Whether it had been stored before, under the same `id` and `source`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+fn shown<T: std::fmt::Display, S: serde::Serializer>(it: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(it)
+}
+
+impl Receipt {
+    /// The receipt for what the log answered. A retry of this same publish is not a duplicate.
+    #[must_use]
+    pub fn new(topic: Topic, appended: Appended) -> Self {
+        Self {
+            index: None,
+            line: None,
+            topic,
+            id: appended.id,
+            duplicate: appended.outcome == Outcome::Duplicate,
+        }
+    }
+}
+
+/// 201, with an id for each event.
+#[must_use]
+pub fn created(body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(text) => (
+            StatusCode::CREATED,
+            [(CONTENT_TYPE, "application/json")],
+            text,
+        )
+            .into_response(),
+        Err(error) => Problem::new(Cause::Internal, error.to_string()).into_response(),
+    }
+}
+
+/// The answer to a batch: 201 when all of it is stored, else the first failure's problem with all
+/// that was stored and all that was not.
+///
+/// # Errors
+/// That problem.
+pub fn batch(
+    topics: &[Topic],
+    results: Vec<Result<Appended, PublishError>>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Created {
+        events: Vec<Receipt>,
+    }
+
+    let single = results.len() == 1;
+    let (mut events, mut failed, mut first) = (Vec::new(), Vec::new(), None);
+    for (index, (topic, result)) in topics.iter().zip(results).enumerate() {
+        match result {
+            Ok(appended) => events.push(Receipt {
+                index: Some(index),
+                ..Receipt::new(topic.clone(), appended)
+            }),
+            Err(error) => {
+                failed.push(serde_json::json!({ "index": index, "cause": cause(&error).slug() }));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        None => {
+            events.iter_mut().for_each(|receipt| receipt.index = None);
+            Ok(created(&Created { events }))
+        }
+        Some(error) if single => Err(problem(&error)),
+        Some(error) => Err(problem(&error)
+            .with("stored", listed(&events))
+            .with("failed", failed)),
+    }
+}
+
+/// Receipts as a problem's member.
+#[must_use]
+pub fn listed(receipts: &[Receipt]) -> Value {
+    // A receipt has no map with other than text keys and no float: it is always a value.
+    serde_json::to_value(receipts).unwrap_or_default()
+}
+
+/// Why a draft was not stored, as a problem.
+#[must_use]
+pub fn problem(error: &PublishError) -> Problem {
+    match error {
+        PublishError::Draft(error) => error.clone().into(),
+        PublishError::Log(error) => Problem::of_log(error),
+        PublishError::Draining => {
+            Problem::new(Cause::Draining, "come back: another instance answers")
+        }
+    }
+}
+
+fn cause(error: &PublishError) -> Cause {
+    match error {
+        PublishError::Draft(error) => Problem::from(error.clone()).cause,
+        PublishError::Log(error) => Cause::of_log(error),
+        PublishError::Draining => Cause::Draining,
+    }
+}

@@ -1,0 +1,261 @@
+//! The real binary: configuration commands, publishing, following, exit codes, signals.
+
+use std::process::Stdio;
+
+use crate::common::{KEY, SOON, Server, start};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+async fn tidings(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = command(arguments, folder.path())
+        .envs(environment.iter().copied())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A command that does not read its input may be gone before all of it is written.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(SOON, child.wait_with_output())
+        .await
+        .expect("it ends")
+        .expect("it ran");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+fn command(arguments: &[&str], folder: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars() {
+        if name.starts_with("TIDINGS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+#[tokio::test]
+async fn help_teaches() {
+    for (arguments, taught) in [
+        (&["--help"][..], "tidings serve --dev"),
+        (&["serve", "--help"], "tidings config show"),
+        (&["publish", "--help"], "--ndjson"),
+        (&["tail", "--help"], "--since"),
+        (&["config", "--help"], "check"),
+    ] {
+        let said = tidings(arguments, &[], "").await;
+        assert_eq!(said.code, Some(0));
+        assert!(said.out.contains(taught), "{arguments:?}: {}", said.out);
+    }
+    assert_eq!(tidings(&["--lisen", "x"], &[], "").await.code, Some(2));
+}
+
+#[tokio::test]
+async fn the_configuration_is_checked_and_shown() {
+    let good = tidings(&["config", "check"], &[], "").await;
+    assert_eq!(
+        (good.code, good.out.as_str()),
+        (Some(0), "the configuration is good\n")
+    );
+    let environment = [
+        ("TIDINGS_REDIS__URL", "redis://u:hunter2@h"),
+        ("TIDINGS_LOG__RETENTION", "2h"),
+    ];
+    let shown = tidings(&["config", "show"], &environment, "").await;
+    assert!(
+        shown.out.contains("log.retention = \"2h\""),
+        "{}",
+        shown.out
+    );
+    assert!(
+        shown.out.contains("# TIDINGS_LOG__RETENTION"),
+        "{}",
+        shown.out
+    );
+    assert!(!shown.out.contains("hunter2"), "{}", shown.out);
+    let environment = [
+        ("TIDINGS_SERVER__LISTEN", "nowhere"),
+        ("TIDINGS_REDIS_URL", "redis://h"),
+    ];
+    for arguments in [&["config", "check"][..], &["serve"]] {
+        let bad = tidings(arguments, &environment, "").await;
+        assert_eq!(bad.code, Some(2), "{}", bad.err);
+        for part in [
+            "server.listen = \"nowhere\" (from TIDINGS_SERVER__LISTEN): an address",
+            "TIDINGS_REDIS__URL",
+        ] {
+            assert!(bad.err.contains(part), "{part}: {}", bad.err);
+        }
+    }
+}
+
+fn client<'a>(server: &Server, url: &'a mut String) -> [(&'a str, &'a str); 2] {
+    *url = format!("http://{}", server.address);
+    [("TIDINGS_URL", url), ("TIDINGS_KEY", KEY)]
+}
+
+#[tokio::test]
+async fn publish_says_what_is_stored_and_exits_by_what_went_wrong() {
+    let server = start("").await;
+    let mut url = String::new();
+    let environment = client(&server, &mut url);
+    let said = tidings(
+        &[
+            "publish",
+            "demo/a",
+            "t",
+            "{\"n\" :1}",
+            "--source",
+            "/s",
+            "--id",
+            "7",
+        ],
+        &environment,
+        "",
+    )
+    .await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("\"topic\":\"demo/a\""), "{}", said.out);
+    let said = tidings(&["publish", "demo/a", "t", "-"], &environment, "[2]\n").await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let lines = "{\"topic\":\"demo/a\",\"type\":\"t\",\"data\":3}\n{\"topic\":\"demo/a\",\"type\":\"t\",\"data\":4}\n";
+    let said = tidings(&["publish", "--ndjson"], &environment, lines).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("\"count\":2"), "{}", said.out);
+    assert_eq!(server.data("demo/a").await, "[{\"n\" :1},[2],3,4]");
+
+    let code = async |arguments: &[&str]| tidings(arguments, &environment, "").await.code;
+    assert_eq!(code(&["publish", "demo a", "t"]).await, Some(1), "refused");
+    assert_eq!(
+        code(&["publish", "a", "t", "--key", "x"]).await,
+        Some(1),
+        "no right"
+    );
+    assert_eq!(code(&["publish", "a", "t", "{"]).await, Some(2), "no JSON");
+    assert_eq!(code(&["publish", "a"]).await, Some(2), "no type");
+    assert_eq!(
+        code(&["publish", "a", "t", "--url", "nowhere"]).await,
+        Some(2),
+        "no URL"
+    );
+    assert_eq!(
+        code(&["publish", "a", "t", "--url", "http://127.0.0.1:1"]).await,
+        Some(3),
+        "nobody there"
+    );
+    server.log.set(crate::common::Mood::Unavailable);
+    assert_eq!(code(&["publish", "a", "t"]).await, Some(3), "no log");
+}
+
+#[tokio::test]
+async fn tail_follows_and_resumes_after_a_lost_connection() {
+    let server = start("[api]\nsse_retry = \"10ms\"\n").await;
+    let mut url = String::new();
+    let environment = client(&server, &mut url);
+    server.publish_one("demo/a", "{\"n\":\n1}").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = tidings_testkit::servers::TcpProxy::start(server.address)
+        .await
+        .expect("a proxy");
+    let through = format!("http://{}", proxy.address());
+    let arguments = [
+        "tail", "demo/a", "demo/b", "--from", "-1", "--format", "data", "--url", &through,
+    ];
+    let mut child = command(&arguments, folder.path())
+        .envs(environment)
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = async || {
+        tokio::time::timeout(SOON, lines.next_line())
+            .await
+            .expect("a line in time")
+            .expect("read")
+            .expect("more")
+    };
+    assert_eq!(line().await, "{\"n\": 1}", "one event a line");
+    server.publish_one("demo/b", "2").await;
+    assert_eq!(line().await, "2");
+    proxy.cut().await.expect("cut");
+    server.publish_one("demo/a", "3").await;
+    server.publish_one("demo/a", "4").await;
+    proxy.heal().await.expect("healed");
+    assert_eq!(
+        (line().await, line().await),
+        ("3".to_owned(), "4".to_owned())
+    );
+    child.kill().await.expect("killed");
+
+    let refused = tidings(&["tail", "demo a"], &environment, "").await;
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    let unreachable = tidings(
+        &["tail", "a", "--url", "http://127.0.0.1:1"],
+        &environment,
+        "",
+    )
+    .await;
+    assert_eq!(unreachable.code, Some(3), "{}", unreachable.err);
+}
+
+#[tokio::test]
+async fn serve_says_how_it_stands_and_leaves_on_a_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (arguments, warned) in [
+        (
+            &["--listen", "127.0.0.1:0"][..],
+            "nobody may publish or read",
+        ),
+        (
+            &["serve", "--dev", "--listen", "127.0.0.1:0"],
+            "DEVELOPMENT MODE",
+        ),
+    ] {
+        let mut child = command(arguments, folder.path())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut said = String::new();
+        let ready = async {
+            while !said.contains("server::app: ready") {
+                said.push_str(&lines.next_line().await.expect("read").expect("more"));
+                said.push('\n');
+            }
+        };
+        tokio::time::timeout(SOON, ready)
+            .await
+            .expect("it becomes ready");
+        assert!(
+            said.contains(warned) && said.contains("in memory"),
+            "{said}"
+        );
+        let pid = child.id().expect("it runs").to_string();
+        let killed = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .expect("kill");
+        assert!(killed.success());
+        let status = tokio::time::timeout(SOON, child.wait())
+            .await
+            .expect("it leaves")
+            .expect("it ran");
+        assert_eq!(status.code(), Some(0));
+    }
+}

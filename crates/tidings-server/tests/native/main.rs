@@ -1,0 +1,9 @@
+//! The native API of a running instance, over real sockets and the memory log.
+
+mod bad_input;
+mod command_line;
+mod common;
+mod instance;
+mod publish;
+mod read;
+mod redis;
