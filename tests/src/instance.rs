@@ -34,26 +34,35 @@ impl Instance {
     /// # Errors
     /// When it does not become ready; with what it printed.
     pub async fn start(arguments: &[&str], config: &str) -> Result<Self> {
-        let port = PortLease::take()?;
         let folder = TempDir::new()?;
         let file = folder.path().join("tidings.toml");
         let key = format!(
             "[[keys]]\nname = \"test\"\nkey = \"{KEY}\"\npublish = [\"**\"]\nread = [\"**\"]\n"
         );
         std::fs::write(&file, format!("{config}\n{key}"))?;
-        let mut all = vec![
-            "serve".to_owned(),
-            "--listen".to_owned(),
-            port.address().to_string(),
-        ];
-        all.extend(["--config".to_owned(), file.display().to_string()]);
-        all.extend(arguments.iter().map(|one| (*one).to_owned()));
-        let child = spawn(&all, folder.path())?;
+        let file = file.display().to_string();
+        Self::launch(folder, &[&["--config", &file], arguments].concat()).await
+    }
+
+    /// Starts an instance in development mode, without a configuration of its own.
+    ///
+    /// # Errors
+    /// As [`Instance::start`].
+    pub async fn start_dev(arguments: &[&str]) -> Result<Self> {
+        Self::launch(TempDir::new()?, &[&["--dev"], arguments].concat()).await
+    }
+
+    async fn launch(folder: TempDir, arguments: &[&str]) -> Result<Self> {
+        let port = PortLease::take()?;
+        let listen = port.address().to_string();
+        let arguments = [&["serve", "--listen", &listen], arguments].concat();
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let child = spawn(&arguments, folder.path())?;
         let mut instance = Self {
             child,
             port,
             folder,
-            arguments: all,
+            arguments,
         };
         instance.ready().await?;
         Ok(instance)

@@ -52,10 +52,11 @@ fn find<'a>(output: &'a str, expected: &str) -> Option<&'a str> {
 }
 
 async fn run_document(path: &str, redis: &RedisServer) -> Result<()> {
-    let arguments = ["--dev", "--redis", &redis.url()];
+    let url = redis.url();
+    let arguments = ["--redis", url.as_str()];
     let (a, b) = (
-        Instance::start(&arguments, "").await?,
-        Instance::start(&arguments, "").await?,
+        Instance::start_dev(&arguments).await?,
+        Instance::start_dev(&arguments).await?,
     );
     let document =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path))?;

@@ -150,6 +150,9 @@ pub struct TailArgs {
     /// Start at this time (RFC 3339).
     #[arg(long, value_name = "TIME", conflicts_with = "from")]
     pub since: Option<String>,
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
     /// What to print of each event.
     #[arg(long, default_value = "json")]
     pub format: Format,

@@ -24,7 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one event: data and attributes at their bounds, printed, fit twice.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Follows topics until the process is ended or refused.
+/// Follows topics until it has what was asked for, or the process is ended or refused.
 ///
 /// # Errors
 /// [`AppError`]; what passes by itself is not one, once the first connection stood.
@@ -34,9 +34,10 @@ pub async fn run(args: &TailArgs) -> Result<(), AppError> {
     let mut parser = Parser::default();
     let mut pause = PAUSE_MIN;
     let mut connected = false;
+    let mut left = args.count;
     loop {
         parser.reconnect();
-        match follow(&client, &path, &mut parser, &mut connected).await {
+        match follow(&client, &path, &mut parser, &mut connected, &mut left).await {
             Ok(heard) if heard => pause = PAUSE_MIN,
             Ok(_) => {}
             Err(AppError::Client(error)) if connected && error.code() == 3 => {
@@ -45,10 +46,14 @@ pub async fn run(args: &TailArgs) -> Result<(), AppError> {
             Err(error) => return Err(error),
         }
         let said = parser.retry_ms.map_or(PAUSE_MIN, Duration::from_millis);
+        if left == Some(0) {
+            break;
+        }
         let wait = pause.max(said).min(PAUSE_MAX);
         tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.5))).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    Ok(())
 }
 
 /// One connection, until it ends. True when anything was heard.
@@ -57,6 +62,7 @@ async fn follow(
     path: &str,
     parser: &mut Parser,
     connected: &mut bool,
+    left: &mut Option<u64>,
 ) -> Result<bool, AppError> {
     let mut request = Request::get("/").header(ACCEPT, "text/event-stream");
     if let Some(id) = &parser.last_id {
@@ -82,11 +88,15 @@ async fn follow(
                     std::io::stderr(),
                     "tidings: events may have been missed: {reset}"
                 )?;
-            } else {
+            } else if *left != Some(0) {
                 writeln!(out, "{}", one_line(&event))?;
+                *left = left.map(|left| left - 1);
             }
         }
         out.flush()?;
+        if *left == Some(0) {
+            return Ok(heard);
+        }
         if parser.pending() > EVENT_BYTES_MAX {
             let why = "an event is larger than any that a hub sends".to_owned();
             return Err(ClientError::Usage(why).into());
