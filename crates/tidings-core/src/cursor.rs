@@ -19,7 +19,11 @@ use crate::topic::Topic;
 
 /// The topics of one subscription in a canonical order: by partition, then by name, none twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSet(Vec<Placed>);
+pub struct TopicSet {
+    topics: Vec<Placed>,
+    /// Stands in every cursor over several topics; made once, printed per event.
+    fingerprint: [u8; 4],
+}
 
 /// A place for each topic of a set, in the set's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +55,10 @@ impl At {
     /// Moves past an event: every topic of its partition is then at least there, since the events
     /// of one partition are delivered in the order of their ids.
     pub fn pass(&mut self, position: usize, id: EventId) {
-        let Some(partition) = self.set.0.get(position).map(|placed| placed.partition) else {
+        let Some(partition) = self.set.topics.get(position).map(|placed| placed.partition) else {
             return;
         };
-        for (place, placed) in self.cursor.places_mut().iter_mut().zip(&self.set.0) {
+        for (place, placed) in self.cursor.places_mut().iter_mut().zip(&self.set.topics) {
             if placed.partition == partition {
                 *place = (*place).max(id);
             }
@@ -95,47 +99,50 @@ impl TopicSet {
         match topics.len() {
             0 => Err(TopicSetError::Empty),
             n if n > TOPICS_PER_SUBSCRIPTION_MAX => Err(TopicSetError::TooMany(n)),
-            _ => Ok(Self(topics)),
+            _ => Ok(Self::sorted(topics)),
         }
     }
 
     /// A set of one.
     #[must_use]
     pub fn one(topic: Placed) -> Self {
-        Self(vec![topic])
+        Self::sorted(vec![topic])
+    }
+
+    fn sorted(topics: Vec<Placed>) -> Self {
+        let mut text = String::new();
+        for placed in &topics {
+            text.push_str(&format!("{}:{}\n", placed.partition.0, placed.topic));
+        }
+        let [a, b, c, d, ..] = XxHash64::oneshot(0, text.as_bytes()).to_be_bytes();
+        Self {
+            topics,
+            fingerprint: [a, b, c, d],
+        }
     }
 
     /// The topics in the set's order.
     #[must_use]
     pub fn topics(&self) -> &[Placed] {
-        &self.0
+        &self.topics
     }
 
     /// Where a topic stands in the set's order.
     #[must_use]
     pub fn position(&self, topic: &Topic) -> Option<usize> {
-        self.0.iter().position(|placed| placed.topic == *topic)
+        self.topics.iter().position(|placed| placed.topic == *topic)
     }
 
     /// The partitions the set touches, each with its range in the set's order.
     pub fn partitions(&self) -> impl Iterator<Item = (Partition, std::ops::Range<usize>)> {
         let mut start = 0;
-        self.0
+        self.topics
             .chunk_by(|a, b| a.partition == b.partition)
             .map(move |chunk| {
                 let range = start..start + chunk.len();
                 start = range.end;
                 (chunk[0].partition, range)
             })
-    }
-
-    fn fingerprint(&self) -> [u8; 4] {
-        let mut text = String::new();
-        for placed in &self.0 {
-            text.push_str(&format!("{}:{}\n", placed.partition.0, placed.topic));
-        }
-        let [a, b, c, d, ..] = XxHash64::oneshot(0, text.as_bytes()).to_be_bytes();
-        [a, b, c, d]
     }
 }
 
@@ -148,7 +155,7 @@ impl Cursor {
     /// One place for every topic of the set.
     #[must_use]
     pub fn everywhere(set: &TopicSet, place: EventId) -> Self {
-        match set.0.len() {
+        match set.topics.len() {
             1 => Self(Places::One([place])),
             many => Self(Places::Many(vec![place; many])),
         }
@@ -176,14 +183,14 @@ impl Cursor {
     pub fn print(&self, set: &TopicSet) -> String {
         debug_assert_eq!(
             self.places().len(),
-            set.0.len(),
+            set.topics.len(),
             "a cursor has a place for each topic of its set"
         );
         if let [place] = self.places() {
             return place.to_string();
         }
         let mut bytes = vec![VERSION];
-        bytes.extend(set.fingerprint());
+        bytes.extend(set.fingerprint);
         let mut fences = Vec::new();
         for (_, range) in set.partitions() {
             let places = &self.places()[range.clone()];
@@ -206,7 +213,7 @@ impl Cursor {
     /// # Errors
     /// [`CursorError`] when the text is no cursor, or one over other topics.
     pub fn parse(set: &TopicSet, text: &str) -> Result<Self, CursorError> {
-        if set.0.len() == 1 {
+        if set.topics.len() == 1 {
             let opaque = URL_SAFE_NO_PAD
                 .decode(text)
                 .is_ok_and(|b| b.first() == Some(&VERSION));
@@ -228,10 +235,10 @@ impl Cursor {
         let Some((&[VERSION, a, b, c, d], mut rest)) = bytes.split_first_chunk::<5>() else {
             return Err(CursorError::Garbage);
         };
-        if [a, b, c, d] != set.fingerprint() {
+        if [a, b, c, d] != set.fingerprint {
             return Err(CursorError::OtherTopics);
         }
-        let mut places = vec![EventId::ORIGIN; set.0.len()];
+        let mut places = vec![EventId::ORIGIN; set.topics.len()];
         for (_, range) in set.partitions() {
             places[range].fill(pull_place(&mut rest)?);
         }
