@@ -1,6 +1,5 @@
-//! The exam that every log passes: each promise of the port
-//! [`EventLog`](tidings_core::EventLog) is a case here, and the doc comment of the port is only
-//! the claim.
+//! The exam that every log passes: each promise of the port [`EventLog`] is a case here, and the
+//! doc comment of the port is only the claim.
 //!
 //! It is exported so that a log written elsewhere can sit it too. A [`Subject`] makes fresh logs
 //! and says in [`Features`] what can be done to them; cases that need more are skipped with a
@@ -8,8 +7,13 @@
 //! prints them all as a list.
 //!
 //! ```ignore
-//! tidings_testkit::log_exam!(MySubject::default());
+//! mod on_one_server {
+//!     tidings_testkit::log_exam!(super::MySubject::default());
+//! }
 //! ```
+//!
+//! `tests/sitting` of `tidings-log-memory` is a whole subject in eighty lines, and its
+//! `tests/flaws.rs` examines the exam: logs with one flaw each, and the case that notices.
 //!
 //! The cases name no log and look at nothing but the port. Where time must pass they ask the
 //! subject to let it pass: a log with a clock of its own jumps, any other one waits, with a

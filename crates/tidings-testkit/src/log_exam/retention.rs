@@ -132,8 +132,9 @@ pub(super) async fn a_full_log_refuses_and_frees_itself(subject: &dyn Subject) -
     assert!(read.iter().map(|e| e.id).eq(stored.iter().copied()));
     let last = stored[stored.len() - 1];
     assert_eq!(room.judge(&topic, last).await?, Verdict::Ok);
-    let partitions = usize::from(setup.partitions);
-    let mut tail = Follower::new(&*room.log, vec![last; partitions]);
+    let mut places = vec![EventId::ORIGIN; usize::from(setup.partitions)];
+    places[topic.partition.index()] = last;
+    let mut tail = Follower::new(&*room.log, places);
 
     // Instances trim once a second; that must be enough.
     let started = Instant::now();
