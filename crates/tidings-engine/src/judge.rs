@@ -100,7 +100,7 @@ impl Court {
     fn vouch(&self, waiting: &mut Vec<Waiting>) {
         let vouched = |one: &mut Waiting| {
             self.window.with(one.topic.partition, |part| {
-                part.is_filled() && part.vouches_for(one.place)
+                part.is_filled() && part.vouches_for(one.place, 0)
             })
         };
         for one in waiting.extract_if(.., vouched) {

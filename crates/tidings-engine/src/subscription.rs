@@ -282,7 +282,7 @@ impl Subscription {
                 }
             }
             TopicState::Start(From::After(place)) | TopicState::Unverified(place) => {
-                if part.vouches_for(place) {
+                if part.vouches_for(place, floor_ms) {
                     place
                 } else if place < part.start() {
                     return read(From::After(place));

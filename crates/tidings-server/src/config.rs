@@ -4,7 +4,9 @@
 //! file does not exist, and every key in it has its default and a comment beside it. [`layers`]
 //! puts the sources on top of each other, [`report`] prints what is in force and what is wrong.
 
+mod environment;
 pub mod layers;
+mod providers;
 pub mod report;
 pub mod values;
 

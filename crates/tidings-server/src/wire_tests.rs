@@ -1,5 +1,7 @@
 //! Tables for the fields of an event: what becomes a draft, and which problem everything else is.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn draft(json: &str) -> Result<Draft, Problem> {
@@ -269,5 +271,55 @@ fn json_types_are_told_apart() {
         "application/jsonx",
     ] {
         assert!(!is_json_type(bad), "{bad}");
+    }
+}
+
+/// Something like an event, so that random texts get past the first byte.
+fn nearly_an_event() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        proptest::sample::select(&NAMES[..]).prop_map(str::to_owned),
+        Just("data".to_owned()),
+        ".{0,8}",
+    ];
+    let value = prop_oneof![
+        Just("null".to_owned()),
+        Just("1".to_owned()),
+        Just("{\"a\":[]}".to_owned()),
+        Just("\"1.0\"".to_owned()),
+        Just("\"demo/a\"".to_owned()),
+        ".{0,12}".prop_map(|text| format!("{text:?}")),
+        ".{0,12}",
+    ];
+    let member = (name, value).prop_map(|(name, value)| format!("{name:?}:{value}"));
+    proptest::collection::vec(member, 0..8).prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        let _ = Fields::from_json(&bytes).and_then(|fields| fields.into_draft(Form::Native));
+    }
+
+    #[test]
+    fn what_is_taken_comes_back(text in nearly_an_event()) {
+        let Ok(draft) = draft(&text) else { return Ok(()) };
+        prop_assert_eq!(draft.check(), Ok(()));
+        prop_assert!(text.as_bytes().windows(draft.data.len()).any(|w| w == draft.data) || draft.data == "null");
+        let event = tidings_core::Event {
+            id: tidings_core::EventId::ORIGIN,
+            prev: tidings_core::Prev::Unknown,
+            topic: draft.topic,
+            kind: draft.kind,
+            data: draft.data,
+            attributes: draft.attributes,
+        };
+        // Printed, it is JSON whose data is what was sent, in one block of an event stream.
+        let printed = (crate::print::EVENT_JSON.print)(&event);
+        let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&printed).expect("JSON");
+        let data: serde_json::Value = serde_json::from_slice(&event.data).expect("JSON");
+        prop_assert_eq!(&value["data"], &data);
+        let block = (crate::print::EVENT_SSE.print)(&event);
+        let received = crate::cli::sse::Parser::default().push(&block);
+        prop_assert_eq!(received.len(), 1);
     }
 }

@@ -37,10 +37,9 @@ impl Hub {
     ) -> Result<ReadPage, LogError> {
         let placed = self.placed(topic.clone());
         if let From::After(place) = from
-            && self
-                .0
-                .window
-                .with(placed.partition, |part| part.vouches_for(place))
+            && self.0.window.with(placed.partition, |part| {
+                part.vouches_for(place, self.floor_ms())
+            })
             && let Some(page) = self.read_window(&placed, place, limit).await?
         {
             self.0.metrics.verdict(Verdict::Ok);
@@ -76,7 +75,7 @@ impl Hub {
         }
         let floor_ms = self.floor_ms();
         let look = self.0.window.with(placed.partition, |part| {
-            part.vouches_for(place).then(|| {
+            part.vouches_for(place, floor_ms).then(|| {
                 part.look(
                     &placed.topic,
                     place,

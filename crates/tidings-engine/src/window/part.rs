@@ -276,12 +276,17 @@ impl Part {
     }
 
     /// Whether the window can vouch for a client's place without the log: it is one of its events,
-    /// or its very start.
-    pub(crate) fn vouches_for(&self, place: EventId) -> bool {
-        let found = self
-            .events
-            .binary_search_by_key(&place, |delivered| delivered.event().id);
-        self.filled && (place == self.start || found.is_ok())
+    /// or its very start. Not for what was received before `floor_ms`: that has expired, though it
+    /// may still be here, and only the log knows what was missed since.
+    pub(crate) fn vouches_for(&self, place: EventId, floor_ms: u64) -> bool {
+        if place == EventId::ORIGIN {
+            return self.filled && self.start == place;
+        }
+        let found = || {
+            self.events
+                .binary_search_by_key(&place, |delivered| delivered.event().id)
+        };
+        self.filled && place.ms() >= floor_ms && (place == self.start || found().is_ok())
     }
 
     /// What there is of a topic after a place that is known to be good, at most `max` events. More

@@ -98,11 +98,18 @@ fn it_vouches_only_for_events_it_holds_and_its_start() {
         (14, false),
     ] {
         assert_eq!(
-            window.with(P, |part| part.vouches_for(at(place))),
+            window.with(P, |part| part.vouches_for(at(place), 0)),
             expected,
             "{place}"
         );
     }
+}
+
+#[test]
+fn it_does_not_vouch_for_what_has_expired() {
+    let window = window(ROOM, filled(10, vec![event("a", 11, 5), event("b", 13, 9)]));
+    assert!(!window.with(P, |part| part.vouches_for(at(11), 12)));
+    assert!(window.with(P, |part| part.vouches_for(at(13), 12)));
 }
 
 #[test]

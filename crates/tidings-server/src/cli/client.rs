@@ -1,5 +1,8 @@
 //! The command line's HTTP client: one connection per request, on hyper alone.
 
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +13,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::ServerArgs;
 
@@ -27,10 +34,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A server to talk to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     host: String,
     port: u16,
+    tls: Option<TlsConnector>,
     authority: String,
     base: String,
     key: Option<HeaderValue>,
@@ -73,6 +81,12 @@ impl ClientError {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.authority).finish()
+    }
+}
+
 impl Client {
     /// A client for the server that the arguments name.
     ///
@@ -81,11 +95,11 @@ impl Client {
     pub fn new(args: &ServerArgs) -> Result<Self, ClientError> {
         let usage = |why: &str| ClientError::Usage(format!("--url {}: {why}", args.url));
         let uri: Uri = args.url.parse().map_err(|_| usage("is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(usage(
-                "only http:// is spoken here; put a TLS proxy's plain side",
-            ));
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(tls()?),
+            _ => return Err(usage("is neither http:// nor https://")),
+        };
         let authority = uri.authority().ok_or_else(|| usage("names no host"))?;
         let key = args
             .key
@@ -99,7 +113,10 @@ impl Client {
             .transpose()?;
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority
+                .port_u16()
+                .unwrap_or(if tls.is_some() { 443 } else { 80 }),
+            tls,
             authority: authority.as_str().to_owned(),
             base: uri.path().trim_end_matches('/').to_owned(),
             key,
@@ -130,12 +147,10 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| ClientError::Usage(error.to_string()))?;
-        let stream = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = tokio::time::timeout(CONNECT_TIME, stream)
+        let stream = tokio::time::timeout(CONNECT_TIME, self.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {CONNECT_TIME:?}")))?
             .map_err(|error| unreachable(error.to_string()))?;
-        let _ = stream.set_nodelay(true); // a refusal only costs time
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
@@ -153,6 +168,16 @@ impl Client {
         })
     }
 
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+
     /// The whole text of an answer.
     ///
     /// # Errors
@@ -168,6 +193,30 @@ impl Client {
             })?;
         Ok(String::from_utf8_lossy(&bytes.to_bytes()).into_owned())
     }
+}
+
+/// A connection, plain or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// TLS as this machine trusts it (`SSL_CERT_FILE` names another authority).
+fn tls() -> Result<TlsConnector, ClientError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A store has certificates that nobody can read; what matters is whether any is left.
+    let (taken, _) = roots.add_parsable_certificates(found.certs);
+    if taken == 0 {
+        let why = found.errors.first().map(ToString::to_string);
+        return Err(ClientError::Usage(format!(
+            "no certificate authority is trusted here: {}",
+            why.unwrap_or_else(|| "the store is empty".to_owned())
+        )));
+    }
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// A body of bytes at hand.

@@ -7,13 +7,14 @@
 
 use std::path::{Path, PathBuf};
 
+use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Format as _, Toml};
-use figment::value::{Dict, Empty, Map, Tag, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::value::{Empty, Value};
 
 use super::Config;
-use super::report::{Mistake, Mistakes, shown};
+use super::environment::{typed, variable_path};
+use super::providers::{File, One, Text};
+use super::report::{Mistake, Mistakes, among, shown};
 
 /// `config/tidings.toml`: every key with its default.
 pub const DEFAULTS: &str = include_str!("../../../../config/tidings.toml");
@@ -21,17 +22,6 @@ pub const DEFAULTS: &str = include_str!("../../../../config/tidings.toml");
 pub const DEVELOPMENT: &str = include_str!("../../../../config/tidings.dev.toml");
 /// The file that is read when it is there, from the working directory.
 pub const USUAL_FILE: &str = "config/tidings.toml";
-
-const PREFIX: &str = "TIDINGS_";
-/// Variables that set no configuration key: those of the command line (`tidings --help`), and those
-/// that this project's own tests are started with.
-pub const OTHER_VARIABLES: [&str; 5] = [
-    "TIDINGS_CONFIG",
-    "TIDINGS_URL",
-    "TIDINGS_KEY",
-    "TIDINGS_BIN",
-    "TIDINGS_REDIS_SERVER",
-];
 
 /// Where configuration comes from. Files and environment are arguments, so that tests have theirs.
 #[derive(Debug, Clone, Default)]
@@ -292,74 +282,6 @@ fn allowed(kind: &Kind) -> String {
     }
 }
 
-/// "…; did you mean this?" or the list of what there is.
-fn among<S: AsRef<str>>(wrong: &str, name: &str, known: impl Iterator<Item = S>) -> String {
-    let known: Vec<String> = known.map(|k| k.as_ref().to_owned()).collect();
-    let near = known
-        .iter()
-        .map(|k| (distance(k, name), k))
-        .min()
-        .filter(|(steps, k)| *steps <= (k.len() / 2).clamp(1, 3));
-    match near {
-        Some((_, near)) => format!("{wrong}; did you mean `{near}`?"),
-        None => format!("{wrong}; there are {}", known.join(", ")),
-    }
-}
-
-/// Letters to change, add or take away (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The key that a variable sets; `None` when it is not ours.
-fn variable_path(variable: &str, schema: &Value) -> Result<Option<String>, String> {
-    let Some(name) = variable.strip_prefix(PREFIX) else {
-        return Ok(None);
-    };
-    if OTHER_VARIABLES.contains(&variable) || is_service_link(name) {
-        return Ok(None);
-    }
-    let path = name.to_ascii_lowercase().replace("__", ".");
-    if schema
-        .find_ref(&path)
-        .is_some_and(|value| value.as_dict().is_none())
-    {
-        return Ok(Some(path));
-    }
-    let known = leaves(schema).into_iter().map(|path| variable_of(&path));
-    Err(among("there is no such variable", variable, known))
-}
-
-/// Kubernetes sets `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_80_TCP` and the like for every service,
-/// and this one's is likely to be called `tidings`.
-fn is_service_link(name: &str) -> bool {
-    let ends = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"];
-    let name = format!("_{name}");
-    !name.contains("__")
-        && (ends.iter().any(|end| name.ends_with(end))
-            || name.contains("_SERVICE_PORT_")
-            || name.split_once("_PORT_").is_some_and(|(_, rest)| {
-                rest.starts_with(|c: char| c.is_ascii_digit())
-                    && (rest.contains("_TCP") || rest.contains("_UDP"))
-            }))
-}
-
-/// The variable that sets a key.
-fn variable_of(path: &str) -> String {
-    format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
-}
-
 /// The paths of all keys.
 pub(super) fn leaves(schema: &Value) -> Vec<String> {
     match schema.as_dict() {
@@ -378,36 +300,6 @@ pub(super) fn leaves(schema: &Value) -> Vec<String> {
     }
 }
 
-/// A variable's text as the type that the key has. What does not fit stays text, and is reported
-/// as such.
-fn typed(text: &str, schema: Option<&Value>) -> Value {
-    match schema {
-        Some(Value::Bool(..)) => match text {
-            "true" => Value::from(true),
-            "false" => Value::from(false),
-            _ => Value::from(text),
-        },
-        Some(Value::Num(..)) => text
-            .parse::<u64>()
-            .map_or_else(|_| Value::from(text), Value::from),
-        Some(Value::Array(..)) if text.trim_start().starts_with('[') => {
-            let list = Toml::string(&format!("list = {text}")).data();
-            list.ok()
-                .and_then(|mut data| data.remove(&Profile::Default))
-                .and_then(|mut members| members.remove("list"))
-                .unwrap_or_else(|| Value::from(text))
-        }
-        Some(Value::Array(..)) => {
-            let parts = text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
-            Value::from(parts.map(Value::from).collect::<Vec<Value>>())
-        }
-        _ => Value::from(text),
-    }
-}
-
 /// Where a value came from, in words.
 pub(super) fn origin(figment: &Figment, value: &Value) -> String {
     // A list's own tag is that of the layer which began it; its elements know better.
@@ -422,63 +314,6 @@ pub(super) fn origin(figment: &Figment, value: &Value) -> String {
             (_, Some(figment::Source::Custom(source))) => source.clone(),
             (name, _) => name.to_owned(),
         },
-    }
-}
-
-/// TOML that is part of the binary.
-struct Text {
-    name: &'static str,
-    text: &'static str,
-}
-
-impl Provider for Text {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Toml::string(self.text).data()
-    }
-}
-
-/// A file, already read.
-struct File<'a> {
-    path: &'a Path,
-    text: String,
-}
-
-impl Provider for File<'_> {
-    fn metadata(&self) -> Metadata {
-        Metadata::from("file", self.path)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Toml::string(&self.text).data()
-    }
-}
-
-/// One key.
-struct One {
-    name: &'static str,
-    source: String,
-    path: String,
-    value: Value,
-}
-
-impl Provider for One {
-    fn metadata(&self) -> Metadata {
-        Metadata::from(self.name, figment::Source::Custom(self.source.clone()))
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let mut value = self.value.clone();
-        for name in self.path.rsplit('.') {
-            let mut members = Dict::new();
-            members.insert(name.to_owned(), value);
-            value = Value::Dict(Tag::Default, members);
-        }
-        let members = value.into_dict().unwrap_or_default();
-        Ok(Profile::Default.collect(members))
     }
 }
 

@@ -128,3 +128,37 @@ pub fn without_password(text: &str) -> String {
     out.push_str(rest);
     out
 }
+
+/// "…; did you mean this?" or the list of what there is.
+pub(super) fn among<S: AsRef<str>>(
+    wrong: &str,
+    name: &str,
+    known: impl Iterator<Item = S>,
+) -> String {
+    let known: Vec<String> = known.map(|k| k.as_ref().to_owned()).collect();
+    let near = known
+        .iter()
+        .map(|k| (distance(k, name), k))
+        .min()
+        .filter(|(steps, k)| *steps <= (k.len() / 2).clamp(1, 3));
+    match near {
+        Some((_, near)) => format!("{wrong}; did you mean `{near}`?"),
+        None => format!("{wrong}; there are {}", known.join(", ")),
+    }
+}
+
+/// Letters to change, add or take away (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -128,3 +128,35 @@ fn cause(error: &PublishError) -> Cause {
         PublishError::Draining => Cause::Draining,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidings_core::LogError;
+
+    use super::*;
+
+    #[test]
+    fn every_way_of_not_being_stored_has_its_cause() {
+        let log = |error| PublishError::Log(Arc::new(error));
+        let table = [
+            (
+                log(LogError::Unavailable("x".into())),
+                Cause::LogUnavailable,
+            ),
+            (log(LogError::Full("x".into())), Cause::LogFull),
+            (log(LogError::FateUnknown("x".into())), Cause::FateUnknown),
+            (log(LogError::Refused("x".into())), Cause::Internal),
+            (PublishError::Draining, Cause::Draining),
+            (
+                tidings_core::DraftError::KindEmpty.into(),
+                Cause::InvalidField,
+            ),
+        ];
+        for (error, expected) in table {
+            assert_eq!(problem(&error).cause, expected, "{error}");
+            assert_eq!(cause(&error), expected, "{error}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tidings_adapter::{Hub, ReadPage, longpoll, sse};
-use tidings_core::{From, PageLimit, Printed, Topic, Variant};
+use tidings_core::{EventId, From, PageLimit, Printed, Topic, Variant};
 
 use super::live::{Poll, Tail};
 use super::parameters::{Live, Parameters};
@@ -40,12 +40,12 @@ pub async fn topic(
     match live {
         Live::CatchUp => {
             let from = offset.unwrap_or(From::Oldest);
-            let page = read(hub, settings, &topic, from).await?;
+            let page = read(hub, &topic, from, settings.page).await?;
             Ok(catch_up(&topic, from, &page, view.json(), headers))
         }
         Live::LongPoll => {
             let from = offset.ok_or_else(no_offset)?;
-            let page = read(hub, settings, &topic, from).await?;
+            let page = read(hub, &topic, from, settings.page).await?;
             if !page.events.is_empty() {
                 let mut response = catch_up(&topic, from, &page, view.json(), &HeaderMap::new());
                 set(&mut response, STREAM_CURSOR, &collapse.print());
@@ -60,12 +60,8 @@ pub async fn topic(
             Ok(response)
         }
         Live::Stream => {
-            let from = match offset.ok_or_else(no_offset)? {
-                // Exactly the end of the log, not of this instance's window.
-                From::Newest => From::After(read(hub, settings, &topic, From::Newest).await?.next),
-                other => other,
-            };
-            let session = Tail::new(topic, from, view, settings, collapse);
+            let (from, end) = bounds(hub, &topic, offset.ok_or_else(no_offset)?).await?;
+            let session = Tail::new(topic, from, end, view, settings, collapse);
             let mut response = sse::serve(hub, session, settings.driver.clone()).await;
             secure(&mut response);
             Ok(response)
@@ -81,14 +77,9 @@ fn no_offset() -> Problem {
     .field("offset")
 }
 
-async fn read(
-    hub: &Hub,
-    settings: &ReadSettings,
-    topic: &Topic,
-    from: From,
-) -> Result<ReadPage, Problem> {
+async fn read(hub: &Hub, topic: &Topic, from: From, limit: PageLimit) -> Result<ReadPage, Problem> {
     let page = hub
-        .read(topic, from, settings.page)
+        .read(topic, from, limit)
         .await
         .map_err(|error| Problem::of_log(&error))?;
     match lost(topic, page.verdict) {
@@ -97,18 +88,33 @@ async fn read(
     }
 }
 
+/// Where a stream starts, and the last event that it must bring before its reader is level. Both are
+/// the log's word, not that of this instance's window: the tail may not have seen yet what another
+/// request was just answered with, and `upToDate` (§5.8) would then hide it.
+async fn bounds(hub: &Hub, topic: &Topic, from: From) -> Result<(From, EventId), Problem> {
+    let page = read(hub, topic, from, ONE_EVENT).await?;
+    if from == From::Newest {
+        return Ok((From::After(page.next), EventId::ORIGIN));
+    }
+    let end = if page.events.is_empty() {
+        EventId::ORIGIN
+    } else if page.at_end {
+        page.next
+    } else {
+        // A topic that has events has a head: this is an event of it, and will come.
+        read(hub, topic, From::Newest, ONE_EVENT).await?.next
+    };
+    Ok((from, end))
+}
+
+/// As little as a page can be.
+const ONE_EVENT: PageLimit = PageLimit {
+    events: 1,
+    bytes: 1,
+};
+
 async fn metadata(hub: &Hub, topic: &Topic) -> Result<Response, Problem> {
-    let page = hub
-        .read(
-            topic,
-            From::Newest,
-            PageLimit {
-                events: 1,
-                bytes: 1,
-            },
-        )
-        .await
-        .map_err(|error| Problem::of_log(&error))?;
+    let page = read(hub, topic, From::Newest, ONE_EVENT).await?;
     let mut response = json(Body::empty());
     set(&mut response, STREAM_NEXT_OFFSET, &page.next.to_string());
     response
@@ -131,7 +137,9 @@ fn catch_up(
             given
                 .as_bytes()
                 .split(|b| *b == b',')
-                .any(|one| one.trim_ascii() == etag.as_bytes())
+                .map(<[u8]>::trim_ascii)
+                // A proxy that compresses on the way weakens the tag (RFC 9110 §13.1.2 compares weakly).
+                .any(|one| one.strip_prefix(b"W/").unwrap_or(one) == etag.as_bytes())
         })
     });
     let mut response = json(if unchanged {

@@ -113,6 +113,8 @@ impl Session for Poll {
 pub(super) struct Tail {
     topic: Topic,
     from: From,
+    /// The client is not level before it has this.
+    end: EventId,
     view: View,
     age: Duration,
     heartbeat: Duration,
@@ -126,6 +128,7 @@ impl Tail {
     pub(super) fn new(
         topic: Topic,
         from: From,
+        end: EventId,
         view: View,
         settings: &ReadSettings,
         collapse: Collapse,
@@ -134,6 +137,7 @@ impl Tail {
         Self {
             topic,
             from,
+            end,
             view,
             age,
             heartbeat,
@@ -192,6 +196,10 @@ impl Session for Tail {
             Input::Events { batch, .. } => {
                 self.send_held(now, false, actions);
                 self.hold_data(batch);
+            }
+            // The window has no more, but the log does: it comes, and this input behind it.
+            Input::CaughtUp { at, .. } if level(at) < self.end => {
+                self.send_held(now, false, actions);
             }
             Input::CaughtUp { .. } if self.pending.is_some() => self.send_held(now, true, actions),
             Input::CaughtUp { at, .. } => actions.send_text(self.control(now, at, true)),
@@ -268,10 +276,11 @@ mod tests {
         )
     }
 
-    fn tail() -> Tail {
+    fn tail(end: EventId) -> Tail {
         Tail::new(
             topic(),
             From::Oldest,
+            end,
             View::Data,
             &ReadSettings::default(),
             COLLAPSE,
@@ -289,7 +298,9 @@ mod tests {
             transcript::check(transcript(name), poll());
         }
         for name in ["tail-streams", "tail-lost", "tail-lost-later"] {
-            transcript::check(transcript(name), tail());
+            transcript::check(transcript(name), tail(EventId::ORIGIN));
         }
+        let end = EventId::new(12, 0).expect("in range");
+        transcript::check(transcript("tail-behind-the-log"), tail(end));
     }
 }

@@ -1,10 +1,18 @@
 //! The real binary: configuration commands, publishing, following, exit codes, signals.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use crate::common::{KEY, SOON, Server, start};
+use tidings_testkit::servers::Certificates;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 struct Said {
     code: Option<i32>,
@@ -160,7 +168,7 @@ async fn publish_says_what_is_stored_and_exits_by_what_went_wrong() {
         Some(3),
         "nobody there"
     );
-    server.log.set(crate::common::Mood::Unavailable);
+    server.log.set(crate::moody::Mood::Unavailable);
     assert_eq!(code(&["publish", "a", "t"]).await, Some(3), "no log");
 }
 
@@ -258,4 +266,50 @@ async fn serve_says_how_it_stands_and_leaves_on_a_signal() {
             .expect("it ran");
         assert_eq!(status.code(), Some(0));
     }
+}
+
+/// Takes TLS off connections and passes them on.
+async fn tls_front(certificates: &Certificates, server: &Server) -> SocketAddr {
+    let chain = CertificateDer::pem_slice_iter(certificates.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .expect("a chain");
+    let key = PrivateKeyDer::from_pem_slice(certificates.key.as_bytes()).expect("a key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they fit");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let behind = server.address;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut near = acceptor.accept(stream).await?;
+                let mut far = TcpStream::connect(behind).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_client_speaks_tls_to_whom_it_trusts() {
+    let server = start("").await;
+    let certificates = Certificates::generate().expect("certificates");
+    let folder = tempfile::tempdir().expect("a folder");
+    certificates.write_to(folder.path()).expect("written");
+    let authority = folder.path().join("ca.pem").display().to_string();
+    let url = format!("https://{}", tls_front(&certificates, &server).await);
+    let publish = ["publish", "demo/a", "t", "1", "--url", &url, "--key", KEY];
+    let trusted = [("SSL_CERT_FILE", authority.as_str())];
+    let said = tidings(&publish, &trusted, "").await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let stranger = Certificates::generate().expect("certificates");
+    std::fs::write(&authority, stranger.ca).expect("written");
+    let said = tidings(&publish, &trusted, "").await;
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    assert_eq!(server.data("demo/a").await, "[1]");
 }

@@ -1,10 +1,10 @@
-//! An instance over a memory log whose clock and failures are a test's own, and a plain client.
+//! An instance on a free port, and a plain client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::moody::{Hand, MoodyLog};
 use axum::Router;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -14,10 +14,7 @@ use hyper_util::rt::TokioIo;
 use prometheus::Registry;
 use serde_json::Value;
 use tidings_adapter::{Adapter, Hub, Ownership};
-use tidings_core::{
-    Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Tail, Topic, Verdict,
-};
+use tidings_core::Topic;
 use tidings_log_memory::{MemoryLog, MemoryOptions};
 use tidings_server::Instance;
 use tidings_server::config::{Sources, load};
@@ -29,132 +26,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// A key that opens everything, and one that opens little.
 pub(crate) const KEY: &str = "all";
 pub(crate) const SMALL_KEY: &str = "small";
-
-/// 2024-11-21T04:00:00Z.
-const START_MS: u64 = 1_732_161_600_000;
-
-/// A clock that a test moves.
-#[derive(Debug)]
-pub(crate) struct Hand(AtomicU64);
-
-impl Hand {
-    pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
-    }
-}
-
-impl Clock for Hand {
-    fn unix_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What an append comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Mood {
-    Good,
-    Unavailable,
-    Full,
-    FateUnknown,
-    Refused,
-    Panics,
-    /// Only partition 0 is out of reach.
-    HalfAway,
-}
-
-/// A memory log with moods.
-#[derive(Debug)]
-pub(crate) struct MoodyLog {
-    log: MemoryLog,
-    mood: AtomicU8,
-    pub(crate) appends: AtomicU64,
-}
-
-impl MoodyLog {
-    pub(crate) fn set(&self, mood: Mood) {
-        self.mood.store(mood as u8, Ordering::Relaxed);
-    }
-
-    fn is(&self, mood: Mood) -> bool {
-        self.mood.load(Ordering::Relaxed) == mood as u8
-    }
-}
-
-impl EventLog for MoodyLog {
-    fn partitions(&self) -> Partitions {
-        self.log.partitions()
-    }
-
-    fn retention(&self) -> Duration {
-        self.log.retention()
-    }
-
-    fn append(
-        &self,
-        partition: Partition,
-        drafts: Vec<Draft>,
-    ) -> BoxFuture<'_, Result<Vec<Appended>, LogError>> {
-        self.appends.fetch_add(1, Ordering::Relaxed);
-        let why = "redis.internal:6379".to_owned();
-        let failure = match () {
-            () if self.is(Mood::Unavailable) => LogError::Unavailable(why),
-            () if self.is(Mood::HalfAway) && partition.0 == 0 => LogError::Unavailable(why),
-            () if self.is(Mood::Full) => LogError::Full(why),
-            () if self.is(Mood::FateUnknown) => LogError::FateUnknown(why),
-            () if self.is(Mood::Refused) => LogError::Refused(why),
-            () if self.is(Mood::Panics) => panic!("this log panics"),
-            () => return self.log.append(partition, drafts),
-        };
-        Box::pin(async move { Err(failure) })
-    }
-
-    fn read(
-        &self,
-        topic: &Placed,
-        from: From,
-        limit: PageLimit,
-    ) -> BoxFuture<'_, Result<Page, LogError>> {
-        if self.is(Mood::Unavailable) {
-            return Box::pin(async { Err(LogError::Unavailable("redis.internal:6379".into())) });
-        }
-        self.log.read(topic, from, limit)
-    }
-
-    fn judge(
-        &self,
-        places: Vec<(Placed, EventId)>,
-    ) -> BoxFuture<'_, Result<Vec<Verdict>, LogError>> {
-        self.log.judge(places)
-    }
-
-    fn heads(&self, topics: Vec<Placed>) -> BoxFuture<'_, Result<Vec<Head>, LogError>> {
-        if self.is(Mood::Unavailable) {
-            return Box::pin(async { Err(LogError::Unavailable("redis.internal:6379".into())) });
-        }
-        self.log.heads(topics)
-    }
-
-    fn fill(
-        &self,
-        partition: Partition,
-        limit: PageLimit,
-    ) -> BoxFuture<'_, Result<Filled, LogError>> {
-        self.log.fill(partition, limit)
-    }
-
-    fn tail(&self, from: Vec<EventId>) -> Box<dyn Tail> {
-        self.log.tail(from)
-    }
-
-    fn trim(&self, partition: Partition) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.trim(partition)
-    }
-
-    fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
-        self.log.time_ms()
-    }
-}
 
 /// An adapter that owns the topics under `toy`.
 pub(crate) struct Toy;
@@ -210,12 +81,8 @@ pub(crate) async fn start_with(config: &str, options: MemoryOptions) -> Server {
         ..Sources::default()
     })
     .expect("the configuration fits");
-    let clock = Arc::new(Hand(AtomicU64::new(START_MS)));
-    let log = Arc::new(MoodyLog {
-        log: MemoryLog::new(options, clock.clone(), 7),
-        mood: AtomicU8::new(0),
-        appends: AtomicU64::new(0),
-    });
+    let clock = Arc::new(Hand::new());
+    let log = Arc::new(MoodyLog::new(MemoryLog::new(options, clock.clone(), 7)));
     let registry = Registry::new();
     let instance = Instance::start(
         &loaded.config,

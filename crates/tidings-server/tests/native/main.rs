@@ -4,6 +4,8 @@ mod bad_input;
 mod command_line;
 mod common;
 mod instance;
+mod moody;
 mod publish;
 mod read;
 mod redis;
+mod refusals;

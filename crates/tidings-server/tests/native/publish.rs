@@ -1,6 +1,7 @@
 //! Publishing in every content type: what is stored, what comes back, what a failure leaves.
 
-use crate::common::{KEY, Mood, Server, open, start};
+use crate::common::{KEY, Server, open, start};
+use crate::moody::Mood;
 use tidings_core::{Partitions, Topic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -1,0 +1,2 @@
+//! `tidings-bench`: a load generator for a running hub.
+fn main() {}
