@@ -1,12 +1,14 @@
 //! The log on Redis Streams: single, Sentinel and Cluster (LOG.md).
 //!
-//! In reading order: `keys` names everything that is kept and `entry` prints an event as a
-//! stream entry; the rules themselves are Lua, in `scripts/*.lua`, because only a script is atomic
-//! in Redis, and `scripts` calls them. `target` reads the URL, `resolve` asks where the
-//! primaries are, `topology` keeps the routes and `link` the connections; `failure` says what
-//! an error means. Above that stand the parts of the port: `publish` appends, `reading` reads
-//! and judges, `reader` and `tail` follow, `ingest` drains what backends write directly.
-//! `settings` checks at start, `log` puts it together.
+//! In reading order: `keys` names everything that is kept and `entry` prints an event as a stream
+//! entry; the rules themselves are Lua, in `scripts/*.lua`, because only a script is atomic in
+//! Redis, and `scripts` calls them. `target` reads the URL, `dial` makes connection parameters of
+//! it, `resolve` asks where the primaries are, `topology` keeps the routes and `link` the
+//! connections; `failure` says what an error means. Above that stand the parts of the port:
+//! `publish` appends, `reading` reads and judges, `filling` fills windows; each `reader` follows
+//! some partitions, asks about its own `places` with the help of a `ring`, and `tail` makes one
+//! sequence of what they report. `ingest` drains what backends write directly. `settings` checks at
+//! start, `log` puts it together.
 //!
 //! What is absent: no cluster or sentinel client of the library (they were seen to stop for good,
 //! or never to follow), no PUB/SUB, no stream per topic, no key per event unless its publisher gave

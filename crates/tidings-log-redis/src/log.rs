@@ -55,9 +55,7 @@ impl RedisLog {
         options.check().map_err(LogError::Misconfigured)?;
         let target = Target::parse(&options.url).map_err(LogError::Misconfigured)?;
         let dial = Dial::new(&target, &options).map_err(LogError::Misconfigured)?;
-        let metrics = Metrics::new(registry).map_err(|error| {
-            LogError::Misconfigured(format!("the metrics registry has a log already: {error}"))
-        })?;
+        let metrics = Metrics::new();
         let keys = Keys::new(&options.prefix, options.partitions);
         let linking = Linking::new(dial, &options, metrics);
         let topology = Topology::find(&target, linking, keys.clone(), &options)
@@ -69,6 +67,14 @@ impl RedisLog {
             retention_ms: options.retention_ms(),
         };
         settings.check_all(&topology).await?;
+        // Last, so that whoever tries again after a failure finds the registry free.
+        topology
+            .linking
+            .metrics
+            .register(registry)
+            .map_err(|error| {
+                LogError::Misconfigured(format!("the metrics registry has a log already: {error}"))
+            })?;
         let topology = Arc::new(topology);
         let writer = format!("w:{:012x}", rand::rng().random::<u64>() >> 16);
         let publisher = |partition| {
@@ -254,7 +260,7 @@ impl EventLog for RedisLog {
                 followed,
                 number,
                 signals: signals.clone(),
-                count: Reader::count_start(),
+                count: Reader::COUNT_START,
             };
             readers.spawn(reader.run());
         }

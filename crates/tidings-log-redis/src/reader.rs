@@ -24,7 +24,9 @@ use crate::scripts;
 use crate::settings::Settings;
 use crate::topology::Topology;
 
-/// Entries per stream and read.
+/// Entries per stream and read, at first: until it is seen what events weigh.
+const COUNT_START: usize = 8;
+/// Entries per stream and read, at most.
 const COUNT: usize = 500;
 /// What one read should not bring more of: it is in memory here and in Redis.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -99,9 +101,7 @@ impl From<Failure> for End {
 }
 
 impl Reader {
-    pub(crate) fn count_start() -> usize {
-        COUNT
-    }
+    pub(crate) const COUNT_START: usize = COUNT_START;
 
     /// Runs until nobody listens; never gives up.
     pub(crate) async fn run(mut self) {
@@ -225,11 +225,11 @@ impl Reader {
             bytes += entries.iter().map(weight).sum::<usize>();
             read.push((position, entries));
         }
-        self.count = if bytes > READ_BYTES {
-            (self.count / 2).max(1)
-        } else {
-            (self.count * 2).min(COUNT)
-        };
+        if bytes > READ_BYTES {
+            self.count = (self.count / 2).max(1);
+        } else if bytes <= READ_BYTES / 2 {
+            self.count = (self.count * 2).min(COUNT);
+        }
         Ok(read)
     }
 
@@ -269,9 +269,7 @@ impl Reader {
                 .iter()
                 .any(|answer| matches!(answer, Told::Skipped(_)))
             {
-                let to =
-                    EventId::from_integer(first.as_integer().saturating_sub(1)).unwrap_or_default();
-                self.skip(position, to).await?;
+                self.skip(position, before(first)).await?;
             }
         }
         let metrics = &self.topology.linking.metrics;

@@ -26,7 +26,6 @@ impl RedisTail {
         readers: JoinSet<()>,
         metrics: Metrics,
     ) -> Self {
-        metrics.tail_up.set(1);
         Self {
             signals,
             gathered: Gathered::new(readers.len()),
@@ -52,11 +51,7 @@ impl Tail for RedisTail {
                     return std::future::pending().await;
                 };
                 let step = self.gathered.take(reader, signal);
-                match &step {
-                    Some(TailStep::Down { .. }) => self.metrics.tail_up.set(0),
-                    Some(TailStep::Up) => self.metrics.tail_up.set(1),
-                    _ => {}
-                }
+                self.metrics.tail_up.set(i64::from(self.gathered.all_up()));
                 if let Some(step) = step {
                     return step;
                 }
@@ -99,16 +94,20 @@ impl Gathered {
                 Some(TailStep::Level)
             }
             Signal::Down(reason) => {
-                let first = !self.down.contains(&true);
+                let first = self.all_up();
                 self.down[reader] = true;
                 self.level[reader] = false;
                 first.then_some(TailStep::Down { reason })
             }
             Signal::Up => {
                 self.down[reader] = false;
-                (!self.down.contains(&true)).then_some(TailStep::Up)
+                self.all_up().then_some(TailStep::Up)
             }
         }
+    }
+
+    fn all_up(&self) -> bool {
+        !self.down.contains(&true)
     }
 
     /// Whether the end of all readers was not told yet.

@@ -98,17 +98,19 @@ for draft = 7, #ARGV, 5 do
 end
 
 local answer = table.concat(answers)
-local attempt = ARGV[2] .. ' ' .. time[1] .. answer
 if not stored then
-  call('HSET', state, ARGV[1], attempt)
-elseif known[1] then
+  -- Nothing to remember: asked again, it finds the same keys. And nothing that a full Redis refuses.
+  return 'n' .. answer
+end
+local attempt = ARGV[2] .. ' ' .. time[1] .. answer
+if known[1] then
   call('HSET', state, 'last', top, ARGV[1], attempt)
 else
   -- The first id ever: as long as its event is there, nothing was trimmed.
   local first = string.match(answer, '+(%d+)')
   call('HSET', state, 'last', top, 'first', first, 'born', format('%d', born), ARGV[1], attempt)
 end
-if stored and ARGV[6] ~= '0' then
+if ARGV[6] ~= '0' then
   call('XTRIM', log, 'MAXLEN', '=', ARGV[6])
 end
 return 'n' .. answer

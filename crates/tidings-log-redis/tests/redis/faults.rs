@@ -1,80 +1,16 @@
-//! Failovers, half-open links, lost data, long absences: whoever follows finds out, and finds back.
+//! A single server's faults: half-open links, lost data, long absences, floods.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tidings_core::{
-    Event, EventId, EventLog, From, LogError, PageLimit, Placed, Tail, TailStep, Verdict,
+    Dedup, Draft, EventId, EventLog as _, From, LogError, Outcome, PageLimit, TailStep, Verdict,
 };
-use tidings_log_redis::{RedisLog, RedisOptions};
-use tidings_testkit::servers::{Cluster, RedisServer, Sentinel};
+use tidings_log_redis::RedisOptions;
+use tidings_testkit::servers::RedisServer;
 
 use crate::common::{self, draft, placed};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn step(tail: &mut Box<dyn Tail>) -> Result<TailStep> {
-    tokio::time::timeout(PATIENCE, tail.next())
-        .await
-        .context("the tail stands still")
-}
-
-/// Steps until one is wanted; what came before it.
-async fn until(
-    tail: &mut Box<dyn Tail>,
-    wanted: impl Fn(&TailStep) -> bool,
-) -> Result<Vec<TailStep>> {
-    let mut steps = Vec::new();
-    loop {
-        let next = step(tail).await?;
-        let done = wanted(&next);
-        if next != TailStep::Level {
-            steps.push(next);
-        }
-        if done {
-            return Ok(steps);
-        }
-        ensure!(steps.len() < 10_000, "it does not come");
-    }
-}
-
-fn events(steps: &[TailStep]) -> Vec<&Event> {
-    let of = |step| match step {
-        &TailStep::Events(_, ref events) => &events[..],
-        _ => &[],
-    };
-    steps.iter().flat_map(of).collect()
-}
-
-fn has(id: EventId) -> impl Fn(&TailStep) -> bool {
-    move |step| matches!(step, TailStep::Events(_, events) if events.iter().any(|event| event.id == id))
-}
-
-async fn publish(log: &RedisLog, topic: &Placed, data: &str) -> Result<EventId> {
-    common::wait_for("an append to be taken", PATIENCE, || async {
-        match log
-            .append(topic.partition, vec![draft(topic.topic.as_str(), data)])
-            .await
-        {
-            Ok(appended) => Ok(Ok(appended[0].id)),
-            Err(error @ (LogError::Unavailable(_) | LogError::FateUnknown(_))) => Err(error.into()),
-            Err(other) => Ok(Err(other)),
-        }
-    })
-    .await?
-    .map_err(Into::into)
-}
-
-async fn read(log: &RedisLog, topic: &Placed, from: From) -> Result<tidings_core::Page> {
-    common::wait_for("a read", PATIENCE, || async {
-        Ok(log.read(topic, from, PageLimit::default()).await?)
-    })
-    .await
-}
-
-fn origin() -> Vec<EventId> {
-    vec![EventId::ORIGIN; 4]
-}
+use crate::following::{PATIENCE, events, has, origin, publish, read, step, until};
 
 /// Made a replica by hand, without a disconnect that would give it away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -324,158 +260,64 @@ async fn tag(server: &RedisServer) -> Result<String> {
     Ok(rest.split_once('}').context("no tag")?.0.to_owned())
 }
 
-/// Cut off from its replica and the sentinels, but not from us: nothing breaks, and only the
-/// sentinels know that it is the primary no longer.
+/// Full: nothing is stored, reading and what is known goes on, and time makes room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_isolated_primary_is_left() -> Result<()> {
-    let set = Sentinel::start().await?;
-    let log = common::connect(common::options(set.url())).await?;
-    let topic = placed(0, "test/isolated");
-    let mut tail = log.tail(origin());
-    let kept = publish(&log, &topic, "1").await?;
-    until(&mut tail, has(kept)).await?;
-    set.primary().wait_for_replica(set.replica()).await?;
-    set.isolate_primary().await?;
-    let lost = publish(&log, &topic, "2").await?;
-    until(&mut tail, has(lost)).await?;
-    set.wait_for_failover().await?;
-    let rewound = TailStep::Rewound {
-        partition: topic.partition,
-        common: kept,
+async fn a_full_redis_frees_itself() -> Result<()> {
+    let server = RedisServer::builder().maxmemory(8 << 20).start().await?;
+    let options = RedisOptions {
+        retention: Duration::from_secs(3),
+        ..common::options(server.url())
     };
-    let steps = until(&mut tail, |step| *step == rewound).await?;
-    assert!(matches!(steps[0], TailStep::Down { .. }), "{steps:?}");
-    let new = publish(&log, &topic, "3").await?;
-    until(&mut tail, has(new)).await?;
-    let page = read(&log, &topic, From::After(kept)).await?;
-    assert_eq!(
-        page.events.iter().map(|event| event.id).collect::<Vec<_>>(),
-        [new]
-    );
-    assert_eq!(log.judge(vec![(topic, lost)]).await?, [Verdict::Diverged]);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_goes_on_without_a_killed_master() -> Result<()> {
-    let cluster = Cluster::builder().replicas().start().await?;
-    let log = common::connect(common::options(cluster.url())).await?;
-    let topics: Vec<_> = (0..4)
-        .map(|n| placed(n, &format!("test/cluster/{n}")))
-        .collect();
-    let mut tail = log.tail(origin());
-    let mut last = EventId::ORIGIN;
-    for topic in &topics {
-        last = publish(&log, topic, "1").await?;
-    }
-    let mut steps = until(&mut tail, has(last)).await?;
-    while events(&steps).len() < 4 {
-        steps.push(step(&mut tail).await?);
-    }
-    // Each replica has what was stored; the first partition's master dies.
-    for master in 0..3 {
-        cluster.nodes()[master]
-            .wait_for_replica(&cluster.nodes()[master + 3])
-            .await?;
-    }
-    let slot = cluster.slot_of(&partition_key(&cluster).await?).await?;
-    cluster.kill_master_of(slot).await?;
-    until(&mut tail, |step| matches!(step, TailStep::Down { .. })).await?;
-    cluster.wait_for_failover(slot).await?;
-    let mut new = Vec::new();
-    for topic in &topics {
-        new.push(publish(&log, topic, "2").await?);
-    }
-    let mut seen = Vec::new();
-    let mut up = false;
-    while seen.len() < 4 || !up {
-        match step(&mut tail).await? {
-            TailStep::Events(_, events) => seen.extend(events.iter().map(|event| event.id)),
-            TailStep::Up => up = true,
-            TailStep::Level => {}
-            other => panic!("{other:?}"),
+    let log = common::connect(options).await?;
+    let topic = placed(0, "test/full");
+    let known = Draft {
+        dedup: Some(Dedup::by_source(&topic.topic, None, "known")),
+        ..draft("test/full", "1")
+    };
+    let first = log.append(topic.partition, vec![known.clone()]).await?[0].id;
+    let large = format!("\"{}\"", "x".repeat(16 << 10));
+    let refusal = loop {
+        if let Err(error) = log
+            .append(topic.partition, vec![draft("test/full", &large); 8])
+            .await
+        {
+            break error;
         }
-    }
-    seen.sort_unstable();
-    new.sort_unstable();
-    assert_eq!(seen, new);
-    for topic in &topics {
-        assert_eq!(read(&log, topic, From::Oldest).await?.events.len(), 2);
-    }
-    Ok(())
-}
-
-/// A key that has a partition's hash tag, whichever node it is on.
-async fn partition_key(cluster: &Cluster) -> Result<String> {
-    use redis::FromRedisValue as _;
-    for node in &cluster.nodes()[..3] {
-        let keys =
-            Vec::<String>::from_redis_value(node.command(&["KEYS", "tidings:*:log"]).await?)?;
-        if let Some(key) = keys.into_iter().next() {
-            return Ok(key);
-        }
-    }
-    anyhow::bail!("no node has a log")
-}
-
-/// All nodes drop all connections at once, again and again: the library's own cluster connection
-/// was seen never to come back from that.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_survives_the_loss_of_all_connections() -> Result<()> {
-    let cluster = Cluster::start().await?;
-    let log = std::sync::Arc::new(common::connect(common::options(cluster.url())).await?);
-    let mut tail = log.tail(origin());
-    for round in 0..10 {
-        let writers: Vec<_> = (0..32)
-            .map(|n| {
-                let log = log.clone();
-                tokio::spawn(async move {
-                    publish(&log, &placed(n % 4, "test/wedge"), &format!("{round}.{n}")).await
-                })
-            })
-            .collect();
-        cluster.kill_clients().await?;
-        for writer in writers {
-            writer.await??;
-        }
-    }
-    let id = publish(&log, &placed(0, "test/wedge"), "last").await?;
-    until(&mut tail, has(id)).await?;
-    Ok(())
-}
-
-/// A slot on its way to another node: appends wait, and then go on there; so does the tail.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_moved_slot_is_followed() -> Result<()> {
-    let cluster = Cluster::start().await?;
-    let log = std::sync::Arc::new(common::connect(common::options(cluster.url())).await?);
-    let topic = placed(0, "test/moved");
-    let mut tail = log.tail(origin());
-    let first = publish(&log, &topic, "1").await?;
-    until(&mut tail, has(first)).await?;
-    let slot = cluster.slot_of(&partition_key(&cluster).await?).await?;
-    let from = cluster.node_for_slot(slot).await?;
-    let to = (from + 1) % 3;
-    cluster.begin_move(slot, to).await?;
-    let (appending, moved) = (log.clone(), topic.clone());
-    // A topic whose keys are not there yet: the node cannot take it while it hands the slot over.
-    let append = tokio::spawn(async move {
-        publish(
-            &appending,
-            &placed(moved.partition.0, "test/moved/new"),
-            "2",
-        )
-        .await
+    };
+    assert!(matches!(refusal, LogError::Full(_)), "{refusal:?}");
+    let again = log.append(topic.partition, vec![known]).await?;
+    assert_eq!((again[0].id, again[0].outcome), (first, Outcome::Duplicate));
+    let last = log.heads(vec![topic.clone()]).await?[0]
+        .topic
+        .context("a head")?;
+    assert_eq!(log.judge(vec![(topic.clone(), last)]).await?, [Verdict::Ok]);
+    let mut places = origin();
+    places[topic.partition.index()] = last;
+    let mut tail = log.tail(places);
+    let limit = PageLimit {
+        events: 10,
+        bytes: usize::MAX,
+    };
+    assert_eq!(log.fill(topic.partition, limit).await?.level, last);
+    let other = common::connect(RedisOptions {
+        retention: Duration::from_secs(3),
+        ..common::options(server.url())
     });
-    cluster.finish_move(slot, to).await?;
-    let second = append.await??;
-    until(&mut tail, has(second)).await?;
-    let third = publish(&log, &topic, "3").await?;
-    until(&mut tail, has(third)).await?;
-    let page = read(&log, &topic, From::After(first)).await?;
-    assert_eq!(
-        page.events.iter().map(|event| event.id).collect::<Vec<_>>(),
-        [third]
-    );
+    other
+        .await
+        .context("another instance starts all the same")?;
+
+    let id = common::wait_for("room", PATIENCE, || async {
+        for partition in log.partitions().all() {
+            log.trim(partition).await?;
+        }
+        Ok(log
+            .append(topic.partition, vec![draft("test/full", &large)])
+            .await?[0]
+            .id)
+    })
+    .await?;
+    let steps = until(&mut tail, has(id)).await?;
+    assert_eq!(events(&steps).len(), 1, "nothing of what was refused");
     Ok(())
 }

@@ -3,10 +3,12 @@
 
 mod append;
 mod common;
-mod cost;
 mod exam_cluster;
 mod exam_sentinel;
 mod exam_single;
+mod failovers;
 mod faults;
+mod following;
 mod ingest;
 mod settings;
+mod soundness;

@@ -1,7 +1,7 @@
 //! What a publish costs Redis: processor time of the server, without persistence, without dedup.
 //!
-//! The bar is 9 µs for 256 bytes with history, when publishers come together. A machine that does
-//! other things beside may need twice that; more is a defect, and so is the limit here.
+//! The bar is 9 µs for 256 bytes with history, when publishers come together. A figure, not a test: a
+//! machine that does other things beside needs more.
 
 use std::sync::Arc;
 
@@ -10,7 +10,11 @@ use tidings_core::EventLog as _;
 use tidings_log_redis::RedisLog;
 use tidings_testkit::servers::RedisServer;
 
-use crate::common::{self, draft, placed};
+#[path = "../tests/redis/common.rs"]
+#[expect(dead_code, reason = "the tests use the rest of it")]
+mod common;
+
+use common::{draft, placed};
 
 const BAR_US: f64 = 9.0;
 const PUBLISHES: usize = 20_000;
@@ -23,16 +27,17 @@ fn drafts(partition: u16, from: usize, count: usize) -> Vec<tidings_core::Draft>
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
-async fn a_publish_is_cheap_for_redis() -> Result<()> {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
     let server = RedisServer::start().await?;
     let log = Arc::new(common::connect(common::options(server.url())).await?);
-    for (name, tasks, each, bar) in [
-        ("one at a time", 1, 1, 8.0 * BAR_US),
-        ("16 in one append", 1, 16, BAR_US),
-        ("64 publishers of one at a time", 64, 1, BAR_US),
-        ("512 publishers of one at a time", 512, 1, BAR_US),
+    println!("µs of Redis per publish; the bar is {BAR_US}");
+    for (name, tasks, each) in [
+        ("one at a time", 1, 1),
+        ("16 in one append", 1, 16),
+        ("64 publishers of one at a time", 64, 1),
+        ("512 publishers of one at a time", 512, 1),
     ] {
         let before = server.cpu_seconds().await?;
         let calls = PUBLISHES / tasks / each;
@@ -43,11 +48,7 @@ async fn a_publish_is_cheap_for_redis() -> Result<()> {
             task.await??;
         }
         let micros = (server.cpu_seconds().await? - before) * 1e6 / (tasks * calls * each) as f64;
-        println!("{name}: {micros:.1} µs of Redis per publish");
-        assert!(
-            micros < 2.0 * bar,
-            "{name}: {micros:.1} µs of Redis per publish, the bar is {bar}"
-        );
+        println!("{name}: {micros:.1}");
     }
     Ok(())
 }
