@@ -4,26 +4,37 @@
 //! machine that does other things beside needs more.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use tidings_core::EventLog as _;
-use tidings_log_redis::RedisLog;
+use prometheus::Registry;
+use tidings_core::{Clock, Draft, EventLog as _, Partition, Topic};
+use tidings_log_redis::{RedisLog, RedisOptions};
 use tidings_testkit::servers::RedisServer;
 
-#[path = "../tests/redis/common.rs"]
-#[expect(dead_code, reason = "the tests use the rest of it")]
-mod common;
+#[derive(Debug)]
+struct Wall;
 
-use common::{draft, placed};
+impl Clock for Wall {
+    fn unix_ms(&self) -> u64 {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+}
 
 const BAR_US: f64 = 9.0;
 const PUBLISHES: usize = 20_000;
 
 /// Some topics per partition, each with a run of events.
-fn drafts(partition: u16, from: usize, count: usize) -> Vec<tidings_core::Draft> {
+fn drafts(partition: u16, from: usize, count: usize) -> Result<Vec<Draft>> {
     let data = format!("\"{}\"", "x".repeat(254));
     (from..from + count)
-        .map(|n| draft(&format!("cost/{partition}/{}", n % 50), &data))
+        .map(|n| {
+            let topic = Topic::parse(&format!("cost/{partition}/{}", n % 50))?;
+            Ok(Draft::new(topic, "cost", data.clone()))
+        })
         .collect()
 }
 
@@ -31,7 +42,8 @@ fn drafts(partition: u16, from: usize, count: usize) -> Vec<tidings_core::Draft>
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let server = RedisServer::start().await?;
-    let log = Arc::new(common::connect(common::options(server.url())).await?);
+    let options = RedisOptions::new(server.url());
+    let log = Arc::new(RedisLog::connect(options, Arc::new(Wall), &Registry::new()).await?);
     println!("µs of Redis per publish; the bar is {BAR_US}");
     for (name, tasks, each) in [
         ("one at a time", 1, 1),
@@ -56,9 +68,8 @@ async fn main() -> Result<()> {
 async fn publish(log: Arc<RedisLog>, task: usize, calls: usize, each: usize) -> Result<()> {
     for call in 0..calls {
         let partition = ((task + call) % 4) as u16;
-        let drafts = drafts(partition, (task * calls + call) * each, each);
-        log.append(placed(partition, "cost").partition, drafts)
-            .await?;
+        let drafts = drafts(partition, (task * calls + call) * each, each)?;
+        log.append(Partition(partition), drafts).await?;
     }
     Ok(())
 }
