@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use tidings_testkit::servers::{RedisServer, TcpProxy};
+use tidings_testkit::servers::{RedisServer, TcpProxy, wait_for};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,7 +20,13 @@ async fn the_proxy_cuts_stalls_and_heals() -> Result<()> {
         ensure!(server.address() == proxy.address() && server.port() != proxy.address().port());
         let mut link = TcpStream::connect(proxy.address()).await?;
         ping(&mut link).await?;
-        ensure!((proxy.connections(), proxy.bytes_up(), proxy.bytes_down()) == (1, 6, 7));
+        // The answer may be here before the proxy has counted it.
+        wait_for("the proxy's counts", Duration::from_secs(5), || async {
+            let counts = (proxy.connections(), proxy.bytes_up(), proxy.bytes_down());
+            ensure!(counts == (1, 6, 7), "{counts:?}");
+            Ok(())
+        })
+        .await?;
 
         server.stall()?;
         link.write_all(b"PING\r\n").await?;
