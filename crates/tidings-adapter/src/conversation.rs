@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -107,6 +107,26 @@ impl Conversation {
         let frame = self.frames.pop_front()?;
         self.frame_bytes -= frame.len();
         Some(frame)
+    }
+
+    /// All that the session wants written, as one piece of about `limit` bytes at most; a single
+    /// frame is handed on without a copy.
+    pub(crate) fn pop_all(&mut self, limit: usize) -> Bytes {
+        let first = self.pop_frame().map(joined).unwrap_or_default();
+        if self.frames.is_empty() || first.len() >= limit {
+            return first;
+        }
+        let mut all = BytesMut::with_capacity((first.len() + self.frame_bytes).min(limit));
+        all.extend_from_slice(&first);
+        while let Some(frame) = self.frames.front()
+            && all.len() + frame.len() <= limit
+        {
+            let Some(frame) = self.pop_frame() else { break };
+            for part in [&frame.head, &frame.body, &frame.tail] {
+                all.extend_from_slice(part);
+            }
+        }
+        all.freeze()
     }
 
     /// Whether the session wants anything written.

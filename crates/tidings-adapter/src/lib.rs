@@ -1,6 +1,6 @@
 //! What the author of a protocol adapter depends on: the [`Hub`], sessions, and the drivers that
 //! perform them. Everything of `tidings-core` and the handles of the engine are re-exported, as
-//! are `axum`, `bytes` and `http` in the versions that fit.
+//! are `axum`, `bytes`, `http`, `serde` and `serde_json` in the versions that fit.
 //!
 //! A session is a state machine that says what to do; a driver does it. This one echoes what its
 //! client sends and forwards what is published to `demo/a`, over a websocket:
@@ -80,4 +80,4 @@ pub use tidings_engine::{
     Delivery, Health, Hub, HubOptions, Limits, Ownership, PublishError, ReadPage, Reader,
 };
 
-pub use {axum, bytes, http};
+pub use {axum, bytes, http, serde, serde_json};

@@ -2,11 +2,10 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
 use tidings_core::Session;
 use tidings_engine::Hub;
 
-use crate::conversation::{Conversation, End, joined};
+use crate::conversation::{Conversation, End};
 use crate::limits::DriverLimits;
 use crate::respond;
 
@@ -66,21 +65,7 @@ pub async fn serve(hub: &Hub, session: impl Session + 'static, limits: DriverLim
     if let Some(End::Refused(refused)) = conversation.end() {
         return respond::refusal(refused, head);
     }
-    let mut response = Response::new(Body::from(body(&mut conversation)));
+    let mut response = Response::new(Body::from(conversation.pop_all(usize::MAX)));
     respond::apply(&mut response, head);
     response
-}
-
-fn body(conversation: &mut Conversation) -> Bytes {
-    let first = conversation.pop_frame().map(joined).unwrap_or_default();
-    let Some(second) = conversation.pop_frame() else {
-        return first;
-    };
-    let mut all = BytesMut::from(&first[..]);
-    let mut next = Some(second);
-    while let Some(frame) = next {
-        all.extend_from_slice(&joined(frame));
-        next = conversation.pop_frame();
-    }
-    all.freeze()
 }

@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// hub that makes a reader come back.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// And after this nobody waits any more, whatever comes.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+
 /// One run.
 #[derive(Debug)]
 pub(crate) struct Board {
@@ -187,9 +190,16 @@ impl Board {
 
     /// Books a delivery. `now` is when the read that brought it returned.
     pub(crate) fn receive(&self, seat: &Seat, stamp: Stamp, now: u64) {
-        let run = if stamp.run == self.run { stamp.lane } else { u32::MAX };
+        let run = if stamp.run == self.run {
+            stamp.lane
+        } else {
+            u32::MAX
+        };
         let published = self.published(run);
-        let receipt = seat.ledger.borrow_mut().receive(run, stamp.number, published);
+        let receipt = seat
+            .ledger
+            .borrow_mut()
+            .receive(run, stamp.number, published);
         if receipt != Receipt::Fresh {
             return;
         }
@@ -284,8 +294,12 @@ impl Board {
 
     /// Waits until everything has been delivered so often, or until nothing has come for a while.
     pub(crate) async fn drained(&self, deliveries: u64) {
+        let end = Instant::now() + DRAIN_MAX;
         let mut last = (self.counts().delivered, Instant::now());
-        while self.counts().delivered < deliveries && last.1.elapsed() < SILENCE {
+        while self.counts().delivered < deliveries
+            && last.1.elapsed() < SILENCE
+            && Instant::now() < end
+        {
             tokio::time::sleep(LOOK).await;
             if self.counts().delivered != last.0 {
                 last = (self.counts().delivered, Instant::now());
@@ -319,7 +333,10 @@ impl Lane {
             received.resize(index + 1, 0);
         }
         received[index] += 1;
-        let complete = received.iter().take_while(|count| **count >= readers).count();
+        let complete = received
+            .iter()
+            .take_while(|count| **count >= readers)
+            .count();
         if complete > 0 {
             received.drain(..complete);
             self.complete.set(self.complete.get() + complete as u32);
@@ -348,69 +365,4 @@ fn run() -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delivery_is_counted_once_and_the_lane_moves_when_all_have_it() {
-        let board = Board::new(1, 2, 2);
-        let seats = [board.seat(0, None, None), board.seat(0, None, Some(2))];
-        let first = board.publish(1, 10);
-        let second = board.publish(1, 20);
-        assert_eq!((first.number, second.number), (0, 1));
-        board.receive(&seats[0], first, 15);
-        board.receive(&seats[0], first, 16);
-        assert_eq!(board.lanes[1].complete.get(), 0);
-        board.receive(&seats[1], first, 17);
-        assert_eq!(board.lanes[1].complete.get(), 1);
-        board.receive(&seats[1], second, 30);
-        assert_eq!(seats[1].done.get(), Some(30));
-        assert_eq!(board.counts().delivered, 3);
-        assert_eq!(board.latency.borrow().len(), 3);
-        let tally = board.close(&seats);
-        assert_eq!((tally.lost, tally.duplicated), (1, 1));
-    }
-
-    #[test]
-    fn another_runs_events_are_strays() {
-        let board = Board::new(1, 1, 1);
-        let seat = board.seat(0, None, None);
-        let stamp = board.publish(0, 0);
-        let run = stamp.run ^ 1;
-        board.receive(&seat, Stamp { run, ..stamp }, 1);
-        let number = 1;
-        board.receive(&seat, Stamp { number, ..stamp }, 1);
-        assert_eq!(board.close([&seat]).strayed, 2);
-        assert_eq!(board.counts().delivered, 0);
-    }
-
-    #[test]
-    fn readers_that_disagree_are_counted() {
-        let board = Board::new(1, 2, 2);
-        let seats = [board.seat(0, None, None), board.seat(0, None, None)];
-        let (one, other) = (board.publish(0, 0), board.publish(1, 0));
-        for (seat, order) in seats.iter().zip([[one, other], [other, one]]) {
-            for stamp in order {
-                board.receive(seat, stamp, 1);
-            }
-        }
-        let disagreeing = 1;
-        let expected = Tally {
-            disagreeing,
-            ..Tally::default()
-        };
-        assert_eq!(board.close(&seats), expected);
-    }
-
-    #[tokio::test]
-    async fn a_full_lane_waits_until_its_event_has_arrived_or_the_run_stops() {
-        let board = Board::new(1, 1, 1);
-        let seat = board.seat(0, None, None);
-        let stamp = board.publish(0, 0);
-        tokio::join!(board.room(0, 1), async {
-            board.receive(&seat, stamp, 1);
-        });
-        board.publish(0, 0);
-        tokio::join!(board.room(0, 1), async { board.stop() });
-    }
-}
+mod tests;

@@ -201,7 +201,9 @@ mod tests {
             chunk.extend(piece);
             chunk.extend(b"\r\n");
             for half in chunk.chunks(5) {
-                intake.take(half, |one| seen.push(one)).expect("well-formed");
+                intake
+                    .take(half, |one| seen.push(one))
+                    .expect("well-formed");
             }
         }
         assert_eq!(seen, [Some(STAMP), None]);
@@ -214,7 +216,11 @@ mod tests {
     fn a_websocket_stands_when_every_subscription_is_confirmed() {
         let mut intake = Intake::websocket(Some("confirm".into()), 2);
         let mut seen = Vec::new();
-        for (message, ready) in [("welcome", false), ("confirm a", false), ("confirm b", true)] {
+        for (message, ready) in [
+            ("welcome", false),
+            ("confirm a", false),
+            ("confirm b", true),
+        ] {
             let bytes = frame(0x81, message.as_bytes());
             intake.take(&bytes, |one| seen.push(one)).expect("fine");
             assert_eq!(intake.is_ready(), ready, "{message}");

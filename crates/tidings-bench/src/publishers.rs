@@ -58,6 +58,7 @@ impl Publishers {
     ) -> Self {
         let lanes = board.lanes().end;
         let connections = connections.min(lanes).min(CONNECTIONS_MAX);
+        let begun = board.now();
         let mut tasks = JoinSet::new();
         for connection in 0..connections {
             let own = (connection..lanes).step_by(connections as usize);
@@ -67,7 +68,7 @@ impl Publishers {
                 .collect();
             let board = board.clone();
             tasks.spawn_local(async move {
-                if let Err(why) = publish(&board, &target, drafts, pace).await {
+                if let Err(why) = publish(&board, &target, drafts, pace, begun).await {
                     board.fail(&why.context("a publisher failed"));
                 }
             });
@@ -81,7 +82,13 @@ impl Publishers {
     }
 }
 
-async fn publish(board: &Board, target: &Target, mut drafts: Vec<Draft>, pace: Pace) -> Result<()> {
+async fn publish(
+    board: &Board,
+    target: &Target,
+    mut drafts: Vec<Draft>,
+    pace: Pace,
+    begun: u64,
+) -> Result<()> {
     let mut exchange = Exchange::open(target.address).await?;
     for round in 0.. {
         for draft in &mut drafts {
@@ -90,7 +97,11 @@ async fn publish(board: &Board, target: &Target, mut drafts: Vec<Draft>, pace: P
                     board.room(draft.lane, depth).await;
                     board.now()
                 }
-                Pace::Fixed { per_second } => due(board, draft.lane, round, per_second).await,
+                Pace::Fixed { per_second } => {
+                    let turn = f64::from(round) * f64::from(board.lanes().end);
+                    let seconds = (turn + f64::from(draft.lane)) / per_second;
+                    due(board, begun + nanoseconds(Duration::from_secs_f64(seconds))).await
+                }
                 Pace::Free { each } if board.published(draft.lane) >= each => return Ok(()),
                 Pace::Free { .. } => board.now(),
             };
@@ -110,15 +121,12 @@ async fn publish(board: &Board, target: &Target, mut drafts: Vec<Draft>, pace: P
     Ok(())
 }
 
-/// Waits until a lane's turn in a round, and answers with the time that the event is to bear.
+/// Waits until an event is due, and answers with the time that it is to bear.
 ///
 /// That is when it was sent, unless the connection was still busy with the event before: then it is
 /// when it was due, or a hub that answers slowly would shorten the latencies that it causes. That a
 /// timer rings up to a millisecond late is not the hub's doing.
-async fn due(board: &Board, lane: u32, round: u32, per_second: f64) -> u64 {
-    let lanes = f64::from(board.lanes().end);
-    let turn = f64::from(round) * lanes + f64::from(lane);
-    let due = nanoseconds(Duration::from_secs_f64(turn / per_second));
+async fn due(board: &Board, due: u64) -> u64 {
     if board.now() >= due {
         return due;
     }

@@ -45,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) publish_path: String,
     pub(crate) hub: Processes,
     pub(crate) redis: Processes,
+    /// Where Redis says what its commands took.
+    pub(crate) redis_port: Option<u16>,
     headers: Vec<(String, String)>,
     topics_under: String,
     subscribe: Vec<String>,
@@ -92,7 +94,8 @@ impl Site {
         let mut hub = args.hub_pid.clone();
         if hub.is_empty() {
             for target in &args.url {
-                let pid = listening_on(target.address.port()).context("which process is the hub?")?;
+                let pid =
+                    listening_on(target.address.port()).context("which process is the hub?")?;
                 if !hub.contains(&pid) {
                     hub.push(pid);
                 }
@@ -122,6 +125,7 @@ impl Site {
             publish_path: args.publish_path.clone(),
             hub: Processes::new(hub)?,
             redis: Processes::new(redis)?,
+            redis_port: args.redis_port,
             headers,
             topics_under: args.topics_under.clone(),
             subscribe: args.subscribe.clone(),

@@ -20,9 +20,6 @@ pub(crate) const LENGTH: usize = MARK.len() + RUN + LANE + NUMBER + AT;
 /// The least size of a payload: a stamp in a JSON object, and an empty filling.
 pub(crate) const PAYLOAD_MIN: usize = HEAD.len() + LENGTH + MIDDLE.len() + TAIL.len();
 
-/// Lanes that a stamp can name.
-pub(crate) const LANES_MAX: u32 = 1 << (4 * LANE);
-
 /// What stands before the stamp in a payload.
 pub(crate) const HEAD: &[u8] = b"{\"stamp\":\"";
 const MIDDLE: &[u8] = b"\",\"filling\":\"";
