@@ -258,29 +258,25 @@ impl Subscription {
 
     /// Finds a topic's place, if the window can; otherwise says what to ask the log.
     fn verify(&mut self, position: usize, part: &Part, floor_ms: u64) -> Option<Question> {
-        // Only places that exist, or lie before everything retained, are good cursors.
-        let oldest = part.last_at_or_before(EventId::before_ms(floor_ms));
         let read = |from| {
             Some(Question::Read {
                 from,
                 level: part.level(),
             })
         };
+        // Only places that exist, or lie before everything retained, are good cursors.
+        let before = |ms: u64| part.last_at_or_before(EventId::before_ms(ms.max(floor_ms)));
         let place = match self.topics[position].state {
             TopicState::Good => return None,
             TopicState::Start(From::Newest) => part.newest(),
-            TopicState::Start(From::Oldest) => match oldest {
+            TopicState::Start(From::Oldest) => match before(0) {
                 Some(oldest) => oldest,
                 None => return read(From::Oldest),
             },
-            TopicState::Start(From::Since(ms)) => {
-                match part
-                    .last_at_or_before(EventId::before_ms(ms).max(EventId::before_ms(floor_ms)))
-                {
-                    Some(since) => since,
-                    None => return read(From::Since(ms)),
-                }
-            }
+            TopicState::Start(From::Since(ms)) => match before(ms) {
+                Some(since) => since,
+                None => return read(From::Since(ms)),
+            },
             TopicState::Start(From::After(place)) | TopicState::Unverified(place) => {
                 if part.vouches_for(place, floor_ms) {
                     place
