@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, Clock, Draft, DraftError, EventLog, LogError, Now, Outcome, Partition, Placed, Topic,
+    Appended, Clock, Draft, DraftError, EventLog, LogError, Now, Partition, Placed, Topic,
     TopicSet, TopicSetError,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -251,18 +251,13 @@ impl Hub {
             match appended {
                 Ok(appended) => {
                     for (index, one) in indexes.into_iter().zip(appended) {
-                        self.count(one.outcome);
+                        self.0.metrics.appended(one.outcome, 1);
                         self.0.window.acknowledge(partition, one.id);
                         results.push((index, Ok(one)));
                     }
                 }
                 Err(error) => {
-                    let cause = self
-                        .0
-                        .metrics
-                        .append_failures
-                        .with_label_values(&[cause(&error)]);
-                    cause.inc_by(indexes.len() as u64);
+                    self.0.metrics.failed(&error, indexes.len());
                     results.extend(
                         indexes
                             .into_iter()
@@ -273,15 +268,6 @@ impl Hub {
             }
         }
         results
-    }
-
-    fn count(&self, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::New => "new",
-            Outcome::Retried => "retried",
-            Outcome::Duplicate => "duplicate",
-        };
-        self.0.metrics.appends.with_label_values(&[outcome]).inc();
     }
 
     /// A new connection's reader.
@@ -381,15 +367,5 @@ impl Hub {
 
     pub(crate) fn floor_ms(&self) -> u64 {
         floor_ms(self.0.state.log_ms(&*self.0.clock), &*self.0.log)
-    }
-}
-
-fn cause(error: &LogError) -> &'static str {
-    match error {
-        LogError::Unavailable(_) => "unavailable",
-        LogError::Full(_) => "full",
-        LogError::FateUnknown(_) => "fate-unknown",
-        LogError::Refused(_) => "refused",
-        LogError::Misconfigured(_) => "misconfigured",
     }
 }

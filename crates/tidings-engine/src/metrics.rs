@@ -1,7 +1,16 @@
 //! What the engine counts. Names follow the words of the design.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
-use tidings_core::Verdict;
+use tidings_core::{LogError, Outcome, Verdict};
+
+/// Why drafts are not stored, as the metric's label says it.
+const CAUSES: [&str; 5] = [
+    "unavailable",
+    "full",
+    "fate-unknown",
+    "refused",
+    "misconfigured",
+];
 
 /// Counters and gauges of one hub.
 #[derive(Debug, Clone)]
@@ -77,6 +86,21 @@ impl Metrics {
                 "this instance's clock minus the log's",
             )?,
         };
+        // Every row from the start: a rate over a series that does not exist yet is no zero.
+        for outcome in [Outcome::New, Outcome::Retried, Outcome::Duplicate] {
+            metrics.appended(outcome, 0);
+        }
+        for cause in CAUSES {
+            metrics.append_failures.with_label_values(&[cause]);
+        }
+        for verdict in [
+            Verdict::Ok,
+            Verdict::Expired,
+            Verdict::Diverged,
+            Verdict::Ahead,
+        ] {
+            metrics.verdicts.with_label_values(&[verdict.as_str()]);
+        }
         for collector in metrics.collectors() {
             registry.register(collector)?;
         }
@@ -100,6 +124,31 @@ impl Metrics {
             Box::new(self.tail_skips.clone()),
             Box::new(self.clock_skew_ms.clone()),
         ]
+    }
+
+    /// Counts drafts answered as stored.
+    pub(crate) fn appended(&self, outcome: Outcome, drafts: u64) {
+        let outcome = match outcome {
+            Outcome::New => "new",
+            Outcome::Retried => "retried",
+            Outcome::Duplicate => "duplicate",
+        };
+        self.appends.with_label_values(&[outcome]).inc_by(drafts);
+    }
+
+    /// Counts drafts that were not stored.
+    pub(crate) fn failed(&self, error: &LogError, drafts: usize) {
+        let [unavailable, full, unknown, refused, misconfigured] = CAUSES;
+        let cause = match error {
+            LogError::Unavailable(_) => unavailable,
+            LogError::Full(_) => full,
+            LogError::FateUnknown(_) => unknown,
+            LogError::Refused(_) => refused,
+            LogError::Misconfigured(_) => misconfigured,
+        };
+        self.append_failures
+            .with_label_values(&[cause])
+            .inc_by(drafts as u64);
     }
 
     pub(crate) fn verdict(&self, verdict: Verdict) {
