@@ -1,19 +1,43 @@
-//! The native API sits the exam that every adapter passes, as `EventSource` reads it: an adapter
-//! written elsewhere owes its clients no more than this server's own routes do.
+//! The native API sits the exam that every adapter passes, as `EventSource` and as a long-poll read
+//! it: an adapter written elsewhere owes its clients no more than this server's own routes do.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tidings_adapter::{Adapter, Hub};
 use tidings_core::{BoxFuture, Draft, Topic, Verdict};
 use tidings_server::config::{Config, Sources, load};
-use tidings_server::native::{Native, Refused};
+use tidings_server::native::{self, Refused};
 use tidings_testkit::adapter_exam::wire::{Request, ServerSent, Stream, send};
-use tidings_testkit::adapter_exam::{Bad, Client, Dialect, Features, Heard, Place, Published};
+use tidings_testkit::adapter_exam::{
+    Bad, Client, Dialect, Features, Heard, Logs, Place, Published, refused, run,
+};
+use tidings_testkit::servers::RedisServer;
 
-tidings_testkit::adapter_exam!(EventSource);
+mod event_source {
+    use super::*;
+
+    tidings_testkit::adapter_exam!(Native::reads(Reads::Stream));
+}
+
+mod long_poll {
+    use super::*;
+
+    tidings_testkit::adapter_exam!(Native::reads(Reads::LongPoll));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_exam_on_redis() -> anyhow::Result<()> {
+    let redis = RedisServer::start().await?;
+    let logs = Logs::Redis(redis.url());
+    let reads = Reads::Stream;
+    run(&Native { reads, logs }, "").await
+}
 
 /// The native API, mounted like any adapter.
 struct Mounted;
@@ -38,12 +62,31 @@ impl Adapter for Mounted {
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let (config, registry) = (config(), Registry::new());
         let refused = Refused::register(&registry).expect("a fresh registry");
-        Native::new(hub, &config, Vec::new(), registry, refused).router(&config)
+        native::Native::new(hub, &config, Vec::new(), registry, refused).router(&config)
     }
 }
 
-/// A browser's `EventSource`, and a backend that publishes with `POST /v1/events`.
-struct EventSource;
+/// A backend that publishes with `POST /v1/events`, and those who read.
+struct Native {
+    reads: Reads,
+    logs: Logs,
+}
+
+/// How clients read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// `GET /v1/events`, as `EventSource` does.
+    Stream,
+    /// `GET /v1/topics/<topic>?live=long-poll`.
+    LongPoll,
+}
+
+impl Native {
+    fn reads(reads: Reads) -> Self {
+        let logs = Logs::from_env();
+        Self { reads, logs }
+    }
+}
 
 const JSON: &str = "application/json";
 
@@ -55,14 +98,14 @@ fn event(name: &str, text: &str) -> String {
     json!({ "topic": format!("exam/{name}"), "type": "text", "data": text }).to_string()
 }
 
-impl Dialect for EventSource {
+impl Dialect for Native {
     fn features(&self) -> Features {
         Features {
             publishes: true,
             greets: true,
             history: true,
             resumes: true,
-            several: true,
+            several: self.reads == Reads::Stream,
             // A stream that ends in good order is how an `EventSource` is told: it comes back.
             ..Features::default()
         }
@@ -70,6 +113,10 @@ impl Dialect for EventSource {
 
     fn adapter(&self) -> Box<dyn Adapter> {
         Box::new(Mounted)
+    }
+
+    fn logs(&self) -> Logs {
+        self.logs.clone()
     }
 
     fn topic(&self, name: &str) -> Topic {
@@ -105,18 +152,10 @@ impl Dialect for EventSource {
         from: &'a Place,
     ) -> BoxFuture<'a, anyhow::Result<Box<dyn Client>>> {
         Box::pin(async move {
-            let topics: Vec<_> = names
-                .iter()
-                .map(|name| format!("topic=exam/{name}"))
-                .collect();
-            let request = Request::get(format!("/v1/events?{}", topics.join("&")));
-            let request = match from {
-                Place::Newest => request,
-                Place::Oldest => Request::get(format!("{}&offset=-1", request.target)),
-                Place::After(cursor) => request.header("last-event-id", cursor),
-            };
-            let stream = Stream::open(at, &request).await?;
-            Ok(Box::new(Reader { stream }) as Box<dyn Client>)
+            match self.reads {
+                Reads::Stream => stream(at, names, from).await,
+                Reads::LongPoll => Ok(poll(at, names, from)),
+            }
         })
     }
 
@@ -168,17 +207,30 @@ impl Dialect for EventSource {
     }
 }
 
-struct Reader {
-    stream: Stream,
+async fn stream(at: SocketAddr, names: &[&str], from: &Place) -> anyhow::Result<Box<dyn Client>> {
+    let topics = names.iter().map(|name| format!("topic=exam/{name}"));
+    let mut request = Request::get(format!(
+        "/v1/events?{}",
+        topics.collect::<Vec<_>>().join("&")
+    ));
+    match from {
+        Place::Newest => {}
+        Place::Oldest => request.target.push_str("&offset=-1"),
+        Place::After(cursor) => request = request.header("last-event-id", cursor),
+    }
+    let stream = Stream::open(at, &request).await?;
+    Ok(match stream.status {
+        200 => Box::new(Reader(stream)),
+        status => refused(status.to_string()),
+    })
 }
+
+struct Reader(Stream);
 
 impl Client for Reader {
     fn next(&mut self) -> BoxFuture<'_, anyhow::Result<Heard>> {
         Box::pin(async move {
-            if self.stream.status != 200 {
-                return Ok(Heard::Refused(self.stream.status.to_string()));
-            }
-            match self.stream.event().await {
+            match self.0.event().await {
                 Ok(event) => heard(event),
                 Err(clean) => Ok(Heard::Ended { clean }),
             }
@@ -193,11 +245,7 @@ fn heard(event: ServerSent) -> anyhow::Result<Heard> {
     let data: Value = serde_json::from_str(&event.data)?;
     let member = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
     Ok(match event.event.as_str() {
-        "reset" => Heard::Lost(
-            [Verdict::Expired, Verdict::Diverged, Verdict::Ahead]
-                .into_iter()
-                .find(|verdict| verdict.as_str() == member("verdict")),
-        ),
+        "reset" => lost(&data),
         "text" => Heard::Event {
             name: member("topic").replacen("exam/", "", 1),
             text: member("data"),
@@ -205,4 +253,98 @@ fn heard(event: ServerSent) -> anyhow::Result<Heard> {
         },
         _ => Heard::Nothing,
     })
+}
+
+/// The verdict in a `reset` or in a problem.
+fn lost(data: &Value) -> Heard {
+    let all = [Verdict::Expired, Verdict::Diverged, Verdict::Ahead];
+    let said = data["verdict"].as_str();
+    Heard::Lost(all.into_iter().find(|one| Some(one.as_str()) == said))
+}
+
+fn poll(at: SocketAddr, names: &[&str], from: &Place) -> Box<dyn Client> {
+    let offset = match from {
+        Place::Newest => "now",
+        Place::Oldest => "-1",
+        Place::After(cursor) => cursor,
+    };
+    Box::new(Poller {
+        at,
+        name: names.concat(),
+        offset: offset.to_owned(),
+        waits: false,
+        heard: VecDeque::new(),
+    })
+}
+
+/// Asks for what there is, and then again and again for what comes.
+struct Poller {
+    at: SocketAddr,
+    name: String,
+    offset: String,
+    waits: bool,
+    heard: VecDeque<Heard>,
+}
+
+impl Poller {
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        let live = if self.waits { "&live=long-poll" } else { "" };
+        let target = format!(
+            "/v1/topics/exam/{}?view=event&offset={}{live}",
+            self.name, self.offset
+        );
+        let Ok(answer) = send(self.at, &Request::get(target)).await else {
+            // Between two polls nothing is broken off: the instance is gone.
+            self.heard.push_back(Heard::Ended { clean: true });
+            return Ok(());
+        };
+        let problem = || serde_json::from_slice::<Value>(&answer.body);
+        match answer.status {
+            200 | 204 => {}
+            410 => {
+                self.heard.push_back(lost(&problem()?));
+                self.heard.push_back(Heard::Ended { clean: true });
+                return Ok(());
+            }
+            503 => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                return Ok(());
+            }
+            status => {
+                self.heard.push_back(Heard::Refused(status.to_string()));
+                return Ok(());
+            }
+        }
+        self.offset = answer.header("stream-next-offset").to_owned();
+        if !self.waits {
+            self.heard.push_back(Heard::Open(None));
+        }
+        self.waits = true;
+        if answer.status == 200 {
+            let events: Vec<Value> = serde_json::from_slice(&answer.body)?;
+            for event in events {
+                let member = |name: &str| event[name].as_str().map(str::to_owned);
+                let topic = member("topic").context("a topic")?;
+                self.heard.push_back(Heard::Event {
+                    name: topic.replacen("exam/", "", 1),
+                    text: member("data").context("data")?,
+                    cursor: member("id").context("an id")?,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Client for Poller {
+    fn next(&mut self) -> BoxFuture<'_, anyhow::Result<Heard>> {
+        Box::pin(async move {
+            loop {
+                if let Some(heard) = self.heard.pop_front() {
+                    return Ok(heard);
+                }
+                self.ask().await?;
+            }
+        })
+    }
 }

@@ -6,7 +6,7 @@
 //! word, never in silence. [`log_exam!`](crate::log_exam!) makes one test of each case, [`run`]
 //! prints them all as a list.
 //!
-//! ```ignore
+//! ```text
 //! mod on_one_server {
 //!     tidings_testkit::log_exam!(super::MySubject::default());
 //! }

@@ -244,6 +244,7 @@ mod tests {
             ("tidings-adapter", "tidings-engine"),
             ("tidings-adapter-zaikio", "tidings-adapter"),
             ("tidings-testkit", "tidings-adapter"),
+            ("tidings-testkit", "tidings-log-redis"),
             ("tidings-server", "tidings-log-redis"),
             ("tidings-server", "tidings-adapter-zaikio"),
             ("tidings-tests", "tidings-server"),

@@ -44,6 +44,7 @@ pub(crate) fn run(root: &Path, install: Install) -> Result<()> {
     steps.step("doctests", || {
         perform(cargo(root, &["test", "--workspace", "--doc", "--locked"]))
     })?;
+    steps.step("the example outside", || example(root))?;
     steps.step("tests", || test(root, &[]))?;
     steps.summary();
     Ok(())
@@ -70,6 +71,49 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
     }
     command.args(arguments);
     perform(command)
+}
+
+/// Builds and tests the adapter in `examples/ntfy`, which is a workspace of its own, as one written
+/// elsewhere is. The target directory is ours: what both need is built once.
+fn example(root: &Path) -> Result<()> {
+    let folder = root.join("examples/ntfy");
+    let tests: &[&str] = if answers(cargo(root, &["nextest", "--version"])) {
+        // It starts real instances, like the tests that `.config/nextest.toml` gives a second chance.
+        &[
+            "nextest",
+            "run",
+            "--locked",
+            "--no-fail-fast",
+            "--retries",
+            "2",
+        ]
+    } else {
+        &["test", "--locked"]
+    };
+    for arguments in [
+        &["fmt", "--check"][..],
+        // An author's library needs no server.
+        &["check", "--locked", "--lib", "--no-default-features"],
+        &[
+            "clippy",
+            "--locked",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        tests,
+    ] {
+        let mut command = cargo(&folder, arguments);
+        if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+            command.env("CARGO_TARGET_DIR", root.join("target"));
+        }
+        perform(command).context(
+            "if its Cargo.lock is behind the workspace's, `cargo update --workspace` in \
+             examples/ntfy brings it level",
+        )?;
+    }
+    Ok(())
 }
 
 /// The steps that are done, and how long each took.

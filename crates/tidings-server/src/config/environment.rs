@@ -14,12 +14,14 @@ use super::report::among;
 const PREFIX: &str = "TIDINGS_";
 /// Variables that set no configuration key: those of the command line (`tidings --help`), and those
 /// that this project's own tests are started with.
-const OTHER_VARIABLES: [&str; 5] = [
+const OTHER_VARIABLES: [&str; 7] = [
     "TIDINGS_CONFIG",
     "TIDINGS_URL",
     "TIDINGS_KEY",
     "TIDINGS_BIN",
     "TIDINGS_REDIS_SERVER",
+    "TIDINGS_EXAM_REDIS",
+    "TIDINGS_EXAM_SEED",
 ];
 
 /// The key that a variable sets; `None` when it is not ours.

@@ -11,6 +11,7 @@ pub(super) async fn from_the_newest_only_what_comes(dialect: &dyn Dialect) -> Re
     let room = Room::new(dialect).await?;
     room.count("newest", 0..4).await?;
     for (instance, number) in [(0, 4), (1, 5)] {
+        room.seen(instance, "newest", number).await?;
         let mut reader = room.follow(instance, &["newest"], Place::Newest).await?;
         room.count("newest", number..number + 1).await?;
         reader.expect_numbers("newest", number..number + 1).await?;

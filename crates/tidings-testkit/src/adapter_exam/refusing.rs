@@ -54,7 +54,7 @@ pub(super) async fn bad_frames_are_refused_and_disturb_nobody(dialect: &dyn Dial
     for (number, bad) in dialect.bad().into_iter().enumerate() {
         let Bad { what, sent, says } = bad;
         let Sent::Frame(frame) = sent else { continue };
-        let mut client = room.follow(0, &["witness"], Place::Newest).await?;
+        let mut client = room.follow(0, &["bad"], Place::Newest).await?;
         client.send(frame).await?;
         match client.hear().await.with_context(|| what.to_owned())? {
             Heard::Refused(words) => ensure!(

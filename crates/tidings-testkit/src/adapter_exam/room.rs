@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tidings_adapter::PublishError;
-use tidings_core::{EventId, From, PageLimit, Verdict};
+use tidings_adapter::{Delivery, PublishError};
+use tidings_core::{EventId, From, PageLimit, Start, SubId, Verdict};
 
 use super::cluster::{Cluster, Setup};
 use super::{Client, Dialect, Heard, Place, Published, wire};
@@ -64,6 +64,25 @@ impl<'a> Room<'a> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Waits until an instance has seen so many events of a topic: what was stored by way of the
+    /// other one reaches it a moment later, and is what comes until then.
+    pub(super) async fn seen(&self, instance: usize, name: &str, events: usize) -> Result<()> {
+        let mut reader = self.cluster.instance(instance).hub().reader();
+        let topic = self.dialect.topic(name);
+        let oldest = Start::From(From::Oldest);
+        let refused = reader.subscribe(SubId(0), vec![topic], &oldest);
+        ensure!(refused.is_ok(), "{refused:?}");
+        let mut seen = 0;
+        let all = async {
+            while seen < events {
+                if let Delivery::Events(_, batch) = reader.next().await {
+                    seen += batch.events.len();
+                }
+            }
+        };
+        soon("an instance to see what was published", all).await
     }
 
     /// The ids of what is retained of a topic.
