@@ -239,7 +239,7 @@ fn poll(job: Job, topics: Vec<String>, publishing: Arc<Published>) -> JoinHandle
     })
 }
 
-/// One catch-up read with curl; `None` when the instance or its log is away for now.
+/// One catch-up read with curl; `None` when the instance or its log is away at the moment.
 async fn curl(
     address: std::net::SocketAddr,
     topic: &str,

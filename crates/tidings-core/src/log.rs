@@ -41,7 +41,7 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LogError::Unavailable`] and [`LogError::Full`]: nothing was stored.
-    /// [`LogError::FateUnknown`]: stored or not, nobody can tell for now.
+    /// [`LogError::FateUnknown`]: stored or not, nobody can tell.
     fn append(
         &self,
         partition: Partition,

@@ -84,7 +84,7 @@ pub enum Input<'a> {
         /// At least one.
         batch: &'a Batch,
     },
-    /// Nothing newer for now; told once each time a subscription becomes level.
+    /// Nothing newer at the moment; told once each time a subscription becomes level.
     CaughtUp {
         /// Which.
         sub: SubId,

@@ -42,7 +42,7 @@ pub enum Delivery {
     Verdict(SubId, Topic, Verdict),
     /// Events.
     Events(SubId, Batch),
-    /// Nothing newer for now.
+    /// Nothing newer at the moment.
     CaughtUp(SubId, At),
     /// A fetch is at its end; a verdict other than `ok` means that it brought nothing.
     Fetched(SubId, Verdict),

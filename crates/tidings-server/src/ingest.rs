@@ -5,7 +5,7 @@
 //! event may have. Whoever can write to Redis is trusted with every topic. An entry without an `id`
 //! is stored under its own place in the stream, so each entry is stored exactly once, whoever dies
 //! in between. What cannot be taken is moved aside with the reason, and does not hold up the rest;
-//! what the log cannot take for now stays where it is, and what comes after it waits.
+//! what the log cannot take at the moment stays where it is, and what comes after it waits.
 
 use std::borrow::Cow;
 use std::time::Duration;
