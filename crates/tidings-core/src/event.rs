@@ -84,7 +84,7 @@ impl Event {
 }
 
 impl Attributes {
-    fn text_bytes(&self) -> usize {
+    pub(crate) fn text_bytes(&self) -> usize {
         let single = [
             &self.publisher_id,
             &self.source,

@@ -29,3 +29,18 @@ pub const TOPICS_PER_SUBSCRIPTION_MAX: usize = 100;
 
 /// Drafts of one append. The script that stores them runs alone in Redis, 10 µs each.
 pub const DRAFTS_PER_APPEND_MAX: usize = 128;
+
+/// Bytes of a record's document: one per member, message or consumer, not one per everything
+/// (LOG.md §6). Every commit to it sends and stores it whole.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a record's id: it is part of a Redis key, and may hold an organisation, an application
+/// and a name.
+pub const RECORD_ID_BYTES_MAX: usize = 512;
+
+/// Records that one commit looks at or writes. Its script runs alone in Redis, a few µs for each.
+pub const RECORDS_PER_COMMIT_MAX: usize = 64;
+
+/// Drafts, outbox entries and deadlines of one commit, each. Like
+/// [`DRAFTS_PER_APPEND_MAX`], for the same reason.
+pub const EFFECTS_PER_COMMIT_MAX: usize = 128;

@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::id::EventId;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
 use crate::placement::{Partition, Partitions, Placed};
+use crate::record::{NoRecords, Records};
 use crate::verdict::Verdict;
 
 /// A boxed future, as the port returns them.
@@ -101,6 +102,27 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`].
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>>;
+
+    /// How safe events are that were appended, beyond being stored: waits until they are as safe as
+    /// wanted, `patience` long, and answers what was reached. Any answer is about all of `events`
+    /// together, at the place where the log has them now: one that a failover lost makes it
+    /// [`Settled::STORED`]. Never an error, because the events are stored, whatever becomes of this.
+    ///
+    /// A log that cannot know answers [`Settled::STORED`], as this default does.
+    fn settle(
+        &self,
+        events: Vec<(Partition, EventId)>,
+        want: Durability,
+        patience: Duration,
+    ) -> BoxFuture<'_, Settled> {
+        let _ = (events, want, patience);
+        Box::pin(std::future::ready(Settled::STORED))
+    }
+
+    /// The records that change together with this log's events (LOG.md §6).
+    fn records(&self) -> &dyn Records {
+        &NoRecords
+    }
 }
 
 /// What became of one draft.
@@ -121,6 +143,84 @@ pub enum Outcome {
     Retried,
     /// Stored before, by another call with the same dedup key.
     Duplicate,
+}
+
+/// What an event is safe from. The two beyond [`Durability::Stored`] do not include each other, so
+/// there is no order among them: a replica's memory outlives the primary and not a power cut, the
+/// primary's disk outlives the power cut and not the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The log has it: what every acknowledged append is.
+    Stored,
+    /// As many replicas as are configured have it as well: safe from the loss of the primary.
+    Replicated,
+    /// The primary has it on its disk: safe from a crash, or a power cut, of all servers.
+    Fsynced,
+}
+
+impl Durability {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stored, Self::Replicated, Self::Fsynced];
+
+    /// Its name, on the wire and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Replicated => "replicated",
+            Self::Fsynced => "fsynced",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == name)
+    }
+}
+
+/// What events that are stored are known to be beyond that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// See [`Durability::Replicated`].
+    pub replicated: bool,
+    /// See [`Durability::Fsynced`].
+    pub fsynced: bool,
+}
+
+impl Settled {
+    /// Nothing is known beyond that.
+    pub const STORED: Self = Self {
+        replicated: false,
+        fsynced: false,
+    };
+    /// Everything is; the neutral one of [`Settled::and`].
+    pub const EVERYTHING: Self = Self {
+        replicated: true,
+        fsynced: true,
+    };
+
+    /// What these and other events are together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            replicated: self.replicated && other.replicated,
+            fsynced: self.fsynced && other.fsynced,
+        }
+    }
+
+    /// The answer to one who wants `want`: that, if it was reached; else the replicas, which are
+    /// the next best for one who wants the disk; else [`Durability::Stored`].
+    #[must_use]
+    pub const fn reached(self, want: Durability) -> Durability {
+        match want {
+            Durability::Fsynced if self.fsynced => want,
+            Durability::Fsynced | Durability::Replicated if self.replicated => {
+                Durability::Replicated
+            }
+            _ => Durability::Stored,
+        }
+    }
 }
 
 /// Where a read or a subscription starts.
@@ -253,4 +353,36 @@ pub enum LogError {
     /// The log and its settings do not fit together; the text says what to do. Only at start.
     #[error("{0}")]
     Misconfigured(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_reached_is_never_more_than_what_is_known() {
+        use Durability::{Fsynced, Replicated, Stored};
+        let table = [
+            // replicated, fsynced: to who wants stored, replicated, fsynced
+            (false, false, [Stored, Stored, Stored]),
+            (true, false, [Stored, Replicated, Replicated]),
+            (false, true, [Stored, Stored, Fsynced]),
+            (true, true, [Stored, Replicated, Fsynced]),
+        ];
+        for (replicated, fsynced, answers) in table {
+            let settled = Settled {
+                replicated,
+                fsynced,
+            };
+            for (want, answer) in Durability::ALL.into_iter().zip(answers) {
+                assert_eq!(settled.reached(want), answer, "{settled:?} {want:?}");
+            }
+            assert_eq!(settled.and(Settled::EVERYTHING), settled);
+            assert_eq!(settled.and(Settled::STORED), Settled::STORED);
+        }
+        for one in Durability::ALL {
+            assert_eq!(Durability::of(one.as_str()), Some(one));
+        }
+        assert_eq!(Durability::of("Fsynced"), None);
+    }
 }

@@ -4,8 +4,8 @@
 //! session does no I/O and has no clock, so its tests are transcripts. It may hold several
 //! subscriptions, also on one topic, each with its own place. Ignoring an input is always allowed.
 //!
-//! Commands to records (`Action::Commit`, `Input::Committed`) and outside calls join this
-//! vocabulary with the first dialect that has state; both enums are open for them.
+//! Both enums are open: flash events and incarnations join them with the first dialect that has
+//! presence.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,10 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cursor::At;
+use crate::decide::{CommandError, Decided};
 use crate::draft::Draft;
 use crate::event::Event;
 use crate::id::EventId;
 use crate::log::{Appended, From};
+use crate::record::{Call, CallAnswer, CallError, Command};
 use crate::topic::Topic;
 use crate::verdict::Verdict;
 
@@ -105,13 +107,27 @@ pub enum Input<'a> {
         /// The result.
         result: Result<Appended, &'a (dyn std::error::Error + Send)>,
     },
+    /// What became of a command to records.
+    Committed {
+        /// The session's own name for it.
+        tag: u32,
+        /// The decision's answer, or why there is none.
+        result: Result<&'a Decided, &'a CommandError>,
+    },
+    /// What a server outside answered.
+    Called {
+        /// The session's own name for the call.
+        tag: u32,
+        /// The answer, or why there is none.
+        result: Result<&'a CallAnswer, &'a CallError>,
+    },
     /// A timer went off.
     Timer(TimerId),
     /// Something outside asked for attention (a view changed).
     Woken,
     /// The instance is leaving: say goodbye and close.
     Draining,
-    /// The client is gone. No action but publishing is performed any more.
+    /// The client is gone. No action but publishing and commands is performed any more.
     Closed,
 }
 
@@ -196,6 +212,21 @@ pub enum Action {
         tag: u32,
         /// What.
         draft: Draft,
+    },
+    /// Ask records to change; answered by [`Input::Committed`] with the same tag. Commands of one
+    /// session are performed one after the other, in the order in which they were asked for.
+    Commit {
+        /// The session's own name for it.
+        tag: u32,
+        /// What is asked.
+        command: Command,
+    },
+    /// Call a server outside; answered by [`Input::Called`] with the same tag.
+    Call {
+        /// The session's own name for it.
+        tag: u32,
+        /// The request.
+        call: Call,
     },
     /// Set a timer, or set it anew.
     SetTimer {

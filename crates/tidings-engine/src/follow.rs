@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SKEW_MAX_MS};
 use crate::metrics::Metrics;
+use crate::probe::is_own;
+use crate::trace::Traces;
 use crate::window::Window;
 
 /// How the tail stands, for readiness.
@@ -30,14 +32,17 @@ impl TailState {
     }
 
     pub(crate) fn is_skewed(&self) -> bool {
-        self.skew_ms.load(Ordering::Relaxed).unsigned_abs() > SKEW_MAX_MS
+        self.skew_ms().unsigned_abs() > SKEW_MAX_MS
     }
 
     /// The log's time, milliseconds since 1970, as far as this instance knows it.
     pub(crate) fn log_ms(&self, clock: &dyn Clock) -> u64 {
-        clock
-            .unix_ms()
-            .saturating_add_signed(-self.skew_ms.load(Ordering::Relaxed))
+        clock.unix_ms().saturating_add_signed(-self.skew_ms())
+    }
+
+    /// This instance's clock minus the log's, in milliseconds.
+    pub(crate) fn skew_ms(&self) -> i64 {
+        self.skew_ms.load(Ordering::Relaxed)
     }
 
     pub(crate) fn proved_ms(&self) -> u64 {
@@ -59,6 +64,7 @@ pub(crate) struct Follower {
     pub(crate) state: Arc<TailState>,
     pub(crate) progress: Arc<Notify>,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Arc<Traces>,
 }
 
 impl Follower {
@@ -103,20 +109,18 @@ impl Follower {
     fn take(&self, step: TailStep) {
         match step {
             TailStep::Events(partition, events) => {
-                self.metrics.tail_events.inc_by(events.len() as u64);
-                if let Some(newest) = events.last() {
-                    let lag = self.clock.unix_ms().saturating_sub(newest.id.ms());
-                    self.metrics
-                        .tail_lag_ms
-                        .set(i64::try_from(lag).unwrap_or(i64::MAX));
-                }
+                let own = events.iter().filter(|one| is_own(&one.topic)).count();
+                self.metrics.tail_events.inc_by((events.len() - own) as u64);
+                // The oldest waited longest; by the log's own clock, so that skew is no lag.
+                let oldest_ms = events.first().map_or(u64::MAX, |oldest| oldest.id.ms());
+                let lag_ms = self.state.log_ms(&*self.clock).saturating_sub(oldest_ms);
+                self.metrics.tail_lag.observe(lag_ms as f64 / 1000.0);
+                // Before anybody can be handed them.
+                self.traces.tailed(&events, self.state.skew_ms());
                 self.window.extend(partition, events);
                 self.proved();
             }
-            TailStep::Level => {
-                self.metrics.tail_lag_ms.set(0);
-                self.proved();
-            }
+            TailStep::Level => self.proved(),
             TailStep::Up => self.up(),
             TailStep::Down { reason } => self.down(reason),
             TailStep::Rewound { partition, common } => {

@@ -1,16 +1,19 @@
 //! The hub: the one handle that adapters and the server hold.
 
+mod heads;
 mod reading;
+mod seeing;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, Clock, Draft, DraftError, EventLog, LogError, Now, Partition, Placed, Topic,
-    TopicSet, TopicSetError,
+    Appended, Clock, Draft, DraftError, Durability, EventId, EventLog, Ingest, LogError,
+    Now, Partition, Placed, Settled, Topic, TopicSet, TopicSetError,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -21,10 +24,16 @@ use crate::follow::{Follower, TailState, Ticker, floor_ms};
 use crate::judge::{Court, Judge};
 use crate::limits::{GOODBYE, Limits};
 use crate::metrics::Metrics;
+use crate::probe::{ProbeState, Prober, is_own};
 use crate::reader::Reader;
+use crate::records::{Registrar, Rules, deadlines, outbox};
+use crate::trace::Traces;
 use crate::window::Window;
 
 pub use reading::ReadPage;
+pub use seeing::Health;
+pub(crate) use seeing::Named;
+use seeing::UNNAMED;
 
 /// What a hub is started with.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +42,8 @@ pub struct HubOptions {
     pub limits: Limits,
     /// Which roots are placed by another key than the topic itself.
     pub ownership: Vec<Ownership>,
+    /// What adapters bring beside their routes: record kinds, rules for foreign drafts.
+    pub rules: Rules,
 }
 
 /// An adapter's hold on the topics of one root.
@@ -46,7 +57,7 @@ pub struct Ownership {
 
 /// A handle to one instance's hub. Cloning is cheap.
 #[derive(Debug, Clone)]
-pub struct Hub(Arc<Inner>);
+pub struct Hub(Arc<Inner>, Arc<Named>);
 
 #[derive(Debug)]
 struct Inner {
@@ -56,17 +67,32 @@ struct Inner {
     options: HubOptions,
     window: Arc<Window>,
     judge: Judge,
+    registrar: Registrar,
     metrics: Metrics,
     state: Arc<TailState>,
+    probe: Arc<ProbeState>,
+    traces: Arc<Traces>,
     progress: Arc<Notify>,
     log_reads: Semaphore,
+    heads: heads::Heads,
     readers: AtomicU64,
+    /// Clients should not be sent here any more.
+    retired: AtomicBool,
+    /// Set before `draining` is cancelled.
+    farewell: OnceLock<Farewell>,
     /// Cancelled: no new connections, and those that are there say goodbye.
     draining: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// The tasks of connections, which drivers spawn or count here.
     connections: TaskTracker,
+}
+
+/// When connections began to be told to come back elsewhere, and over how long they are.
+#[derive(Debug)]
+struct Farewell {
+    since: Instant,
+    spread: Duration,
 }
 
 /// Why a draft was not stored.
@@ -78,34 +104,15 @@ pub enum PublishError {
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] Arc<LogError>),
+    /// The topic's root is owned by an adapter that takes no foreign events.
+    #[error("topics under `{0}` are published through their adapter")]
+    Owned(String),
+    /// The adapter that owns the topic's root refuses the draft, for this reason.
+    #[error("{0}")]
+    NotTaken(String),
     /// The instance is leaving.
     #[error("this instance is leaving")]
     Draining,
-}
-
-/// How the instance stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// The window has been filled.
-    pub filled: bool,
-    /// The tail follows the log.
-    pub tail_up: bool,
-    /// When the tail last proved itself, milliseconds since 1970.
-    pub tail_proved_ms: u64,
-    /// This instance's clock and the log's are further apart than they may be.
-    pub clock_skewed: bool,
-    /// The instance is leaving.
-    pub draining: bool,
-    /// Why the tail is down.
-    pub reason: Option<String>,
-}
-
-impl Health {
-    /// Whether clients should be sent here.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.filled && self.tail_up && !self.clock_skewed && !self.draining
-    }
 }
 
 impl Hub {
@@ -127,6 +134,8 @@ impl Hub {
             metrics.clone(),
         ));
         let (state, progress) = (Arc::<TailState>::default(), Arc::<Notify>::default());
+        let traces = Arc::<Traces>::default();
+        let probe = Arc::new(ProbeState::new(&limits));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let court = Court {
             log: log.clone(),
@@ -143,6 +152,17 @@ impl Hub {
             state: state.clone(),
             progress: progress.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
+        };
+        let prober = Prober {
+            log: log.clone(),
+            window: window.clone(),
+            clock: clock.clone(),
+            state: probe.clone(),
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+            every: limits.probe_every,
+            wait: limits.probe_wait,
         };
         let ticker = Ticker {
             log: log.clone(),
@@ -154,23 +174,42 @@ impl Hub {
         tasks.spawn(court);
         tasks.spawn(stop.clone().run_until_cancelled_owned(follower.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(ticker.run()));
-        Ok(Self(Arc::new(Inner {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(prober.run()));
+        let named = Arc::new(Named::new(UNNAMED, &metrics));
+        let registrar = Registrar::new(&options.rules, registry)?;
+        let heads = heads::Heads::new(log.partitions());
+        let inner = Arc::new(Inner {
             log,
             clock,
             started: Instant::now(),
             log_reads: Semaphore::new(limits.log_reads),
+            heads,
             options,
             window,
             judge,
+            registrar,
             metrics,
             state,
+            probe,
+            traces,
             progress,
             readers: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            farewell: OnceLock::new(),
             draining: CancellationToken::new(),
             stop,
             tasks,
             connections: TaskTracker::new(),
-        })))
+        });
+        let hub = Self(inner, named);
+        for task in [
+            deadlines::run(hub.clone()).boxed(),
+            outbox::run(hub.clone()).boxed(),
+        ] {
+            let stop = hub.0.stop.clone();
+            hub.0.tasks.spawn(stop.run_until_cancelled_owned(task));
+        }
+        Ok(hub)
     }
 
     /// A topic and the partition it stands in.
@@ -189,12 +228,13 @@ impl Hub {
         }
     }
 
-    /// Topics as a cursor is over them.
+    /// Topics as a cursor is over them. The hub's own topics are nobody's to read: they are left out.
     ///
     /// # Errors
     /// [`TopicSetError`] when there are none or too many.
     pub fn topic_set(&self, topics: Vec<Topic>) -> Result<TopicSet, TopicSetError> {
-        TopicSet::new(topics.into_iter().map(|topic| self.placed(topic)).collect())
+        let others = topics.into_iter().filter(|topic| !is_own(topic));
+        TopicSet::new(others.map(|topic| self.placed(topic)).collect())
     }
 
     /// Publishes drafts; answers for each, in order, when it is stored or will not be. Drafts of
@@ -208,6 +248,10 @@ impl Hub {
         let mut by_partition: BTreeMap<Partition, Vec<(usize, Draft)>> = BTreeMap::new();
         for (index, draft) in drafts.into_iter().enumerate() {
             match draft.check() {
+                Ok(()) if is_own(&draft.topic) => {
+                    let root = draft.topic.root().to_owned();
+                    results.push(Some(Err(PublishError::Owned(root))));
+                }
                 Ok(()) => {
                     let partition = self.placed(draft.topic.clone()).partition;
                     by_partition
@@ -244,10 +288,17 @@ impl Hub {
         while drafts.peek().is_some() {
             let (indexes, group): (Vec<usize>, Vec<Draft>) =
                 drafts.by_ref().take(DRAFTS_PER_APPEND_MAX).unzip();
+            let mut spans = self.0.traces.appending(&group);
             let appended = match &failure {
                 Some(error) => Err(error.clone()),
                 None => self.0.log.append(partition, group).await.map_err(Arc::new),
             };
+            if let Err(error) = &appended {
+                for span in &mut spans {
+                    span.failed(&error.to_string());
+                }
+            }
+            drop(spans);
             match appended {
                 Ok(appended) => {
                     for (index, one) in indexes.into_iter().zip(appended) {
@@ -268,6 +319,26 @@ impl Hub {
             }
         }
         results
+    }
+
+    /// How safe events are that were published here, beyond being stored: waits until they are as
+    /// safe as wanted, `patience` long, and says what was reached by all of them together.
+    pub async fn settle(
+        &self,
+        events: &[(Topic, EventId)],
+        want: Durability,
+        patience: Duration,
+    ) -> Settled {
+        if want == Durability::Stored || events.is_empty() {
+            return Settled::STORED;
+        }
+        let standing = events
+            .iter()
+            .map(|(topic, id)| (self.placed(topic.clone()).partition, *id))
+            .collect();
+        let settled = self.0.log.settle(standing, want, patience).await;
+        self.0.metrics.settled(want, settled.reached(want));
+        settled
     }
 
     /// A new connection's reader.
@@ -291,47 +362,41 @@ impl Hub {
         self.0.log.retention()
     }
 
-    /// How the instance stands.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        Health {
-            filled: self.0.window.is_filled(),
-            tail_up: self.0.state.is_up(),
-            tail_proved_ms: self.0.state.proved_ms(),
-            clock_skewed: self.0.state.is_skewed(),
-            draining: self.0.draining.is_cancelled(),
-            reason: self.0.state.reason(),
-        }
-    }
-
-    /// Waits until the window is filled and the tail follows the log.
-    pub async fn ready(&self) {
-        loop {
-            let progress = self.0.progress.notified();
-            let health = self.health();
-            if health.filled && health.tail_up {
-                return;
-            }
-            // The last fill is not announced; a short look again costs nothing.
-            let _ = tokio::time::timeout(Duration::from_millis(20), progress).await;
-        }
-    }
-
     /// Counts a connection's task until it ends: [`Hub::drain`] waits for it.
     #[must_use]
     pub fn connections(&self) -> &TaskTracker {
         &self.0.connections
     }
 
-    /// Cancelled when the instance is leaving.
+    /// The instance is about to leave: it says that it is not ready, and goes on as before, until
+    /// whoever sends clients here has noticed.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Cancelled when connections are told to come back elsewhere.
     #[must_use]
     pub fn draining(&self) -> &CancellationToken {
         &self.0.draining
     }
 
-    /// Tells every connection to come back elsewhere, and waits, bounded, until they have gone.
-    /// True when all have.
+    /// When a connection is told to come back elsewhere, by its share of the spread
+    /// ([`Reader::share`]). Late comers, whose time has passed, are told at once.
+    #[must_use]
+    pub fn told_at(&self, share: f64) -> Instant {
+        match self.0.farewell.get() {
+            Some(farewell) => farewell.since + farewell.spread.mul_f64(share),
+            None => Instant::now(),
+        }
+    }
+
+    /// Tells every connection to come back elsewhere, one after the other over `spread`, so that
+    /// they do not come back at once; and waits, bounded, until they have gone. True when all have.
     pub async fn drain(&self, spread: Duration) -> bool {
+        self.0.farewell.get_or_init(|| Farewell {
+            since: Instant::now(),
+            spread,
+        });
         self.0.draining.cancel();
         self.0.connections.close();
         tokio::time::timeout(spread + GOODBYE, self.0.connections.wait())
@@ -351,6 +416,40 @@ impl Hub {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.0.options.limits
+    }
+
+    pub(crate) fn log(&self) -> &dyn EventLog {
+        &*self.0.log
+    }
+
+    pub(crate) fn registrar(&self) -> &Registrar {
+        &self.0.registrar
+    }
+
+    /// The log's time as far as this instance knows it, milliseconds since 1970.
+    pub(crate) fn log_ms(&self) -> u64 {
+        self.0.state.log_ms(&*self.0.clock)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
+    /// Whether the draft's topic stands under a root that an adapter owns.
+    pub(crate) fn is_owned(&self, draft: &Draft) -> bool {
+        let root = draft.topic.root();
+        self.0.options.ownership.iter().any(|one| one.root == root)
+    }
+
+    pub(crate) fn ingest_rule(&self, root: &str) -> Option<&Arc<dyn Ingest>> {
+        let mut rules = self.0.options.rules.ingest.iter();
+        rules.find(|(one, _)| *one == root).map(|(_, rule)| rule)
+    }
+
+    /// A commit's event is stored.
+    pub(crate) fn acknowledged(&self, partition: Partition, appended: Appended) {
+        self.0.metrics.appended(appended.outcome, 1);
+        self.0.window.acknowledge(partition, appended.id);
     }
 
     pub(crate) fn window(&self) -> &Window {

@@ -8,7 +8,8 @@
 //!
 //! In reading order: [`hub`] is the handle; [`follow`] tails the log into the [`window`]; [`reader`]
 //! is a connection's set of subscriptions, each of which is a [`subscription`]; [`judge`] asks the
-//! log for verdicts on behalf of all who wait; [`limits`] holds every bound.
+//! log for verdicts on behalf of all who wait; [`records`] decides commands and deadlines and
+//! relays outboxes; [`limits`] holds every bound.
 //!
 //! What is absent: no HTTP, no socket, no adapter and no concrete log is named here.
 
@@ -18,11 +19,17 @@ pub mod hub;
 pub mod judge;
 pub mod limits;
 pub mod metrics;
+pub mod probe;
 pub mod reader;
+pub mod records;
 pub mod subscription;
+pub mod trace;
 pub mod wake;
 pub mod window;
 
 pub use hub::{Health, Hub, HubOptions, Ownership, PublishError, ReadPage};
 pub use limits::Limits;
+pub use metrics::Slow;
+pub use probe::Probe;
 pub use reader::{Delivery, Reader};
+pub use records::Rules;

@@ -23,6 +23,12 @@ pub struct Limits {
     /// How long a read waits for the tail to reach what the log already has, and a cursor beyond
     /// the window for the tail to reach it, before the log is asked.
     pub tail_wait: Duration,
+    /// How often the instance sends itself a probe through the log. Two seconds prove sixteen
+    /// partitions within the minute, and readiness is never older than a few seconds.
+    pub probe_every: Duration,
+    /// How long a probe may take to be stored, and again to come back, before the instance is not
+    /// ready: longer than a busy log's worst second, shorter than clients take to give up.
+    pub probe_wait: Duration,
 }
 
 impl Default for Limits {
@@ -34,6 +40,8 @@ impl Default for Limits {
             batch_bytes: 256 * 1024,
             log_reads: 32,
             tail_wait: Duration::from_secs(2),
+            probe_every: Duration::from_secs(2),
+            probe_wait: Duration::from_secs(3),
         }
     }
 }
@@ -60,3 +68,23 @@ pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Clock skew between this instance and the log above which the instance is not ready (LOG.md §2).
 pub const SKEW_MAX_MS: u64 = 5_000;
+
+/// How often deadlines are looked at. Dialects count theirs in seconds; one look per partition and
+/// instance costs Redis a few µs.
+pub const DEADLINE_TICK: Duration = Duration::from_millis(500);
+
+/// Deadlines fired between two looks at the clock.
+pub const DEADLINE_PAGE: usize = 64;
+
+/// Outbox entries taken at once: their deliveries stay well within the relay lease.
+pub const OUTBOX_PAGE: usize = 16;
+
+/// How often outboxes are looked at without being told: what a dead relay left waits for its
+/// lease (15 s) and this.
+pub const OUTBOX_SWEEP: Duration = Duration::from_secs(5);
+
+/// Tries of one call to a server outside before it is dropped: it holds up its partition's outbox.
+pub const CALL_TRIES: u32 = 3;
+
+/// How long one try may take: all of them together stay within the relay lease.
+pub const CALL_PATIENCE_MAX: Duration = Duration::from_secs(3);

@@ -1,6 +1,7 @@
 //! A connection's subscriptions: what its driver waits on.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tidings_core::{
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(hub: Hub, number: u64) -> Self {
-        hub.metrics().readers.inc();
+        hub.name().readers().inc();
         Self {
             hub,
             number,
@@ -168,29 +169,39 @@ impl Reader {
 
     /// The next thing for this connection. Cancel-safe: what was not returned is still to come.
     pub async fn next(&mut self) -> Delivery {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Reader::next`] for whoever polls several things.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
         loop {
-            if let Some(delivery) = self.poll_window() {
-                return delivery;
-            }
-            let Some(asking) = &mut self.asking else {
-                self.wake.wait().await;
-                continue;
-            };
-            tokio::select! {
-                biased;
-                answer = asking.answer.as_mut() => {
-                    if let Some(delivery) = self.take(answer) {
-                        return delivery;
-                    }
+            if self.wake.take() {
+                for one in &mut self.subscriptions {
+                    one.look_again();
                 }
-                () = self.wake.wait() => {}
             }
+            if let Some(delivery) = self.look() {
+                return Poll::Ready(delivery);
+            }
+            if let Some(asking) = &mut self.asking
+                && let Poll::Ready(answer) = asking.answer.as_mut().poll(cx)
+            {
+                match self.take(answer) {
+                    Some(delivery) => return Poll::Ready(delivery),
+                    None => continue,
+                }
+            }
+            ready!(self.wake.poll_rung(cx));
         }
     }
 
     /// Goes through the subscriptions in turn until one has something.
-    fn poll_window(&mut self) -> Option<Delivery> {
-        let floor_ms = self.hub.floor_ms();
+    fn look(&mut self) -> Option<Delivery> {
+        let floor_ms = if self.subscriptions.iter().any(Subscription::has_to_look) {
+            self.hub.floor_ms()
+        } else {
+            0
+        };
         for _ in 0..self.subscriptions.len() {
             self.turn = (self.turn + 1) % self.subscriptions.len();
             let one = &mut self.subscriptions[self.turn];
@@ -209,10 +220,7 @@ impl Reader {
                 Step::Subscribed(at) => return Some(Delivery::Subscribed(sub, at)),
                 Step::CaughtUp(at) => return Some(Delivery::CaughtUp(sub, at)),
                 Step::Events(batch) => {
-                    self.hub
-                        .metrics()
-                        .deliveries
-                        .inc_by(batch.events.len() as u64);
+                    self.hub.delivered(&batch);
                     return Some(Delivery::Events(sub, batch));
                 }
                 Step::Fetched(verdict) => {
@@ -249,7 +257,7 @@ impl Drop for Reader {
         for gone in std::mem::take(&mut self.subscriptions) {
             self.leave(&gone);
         }
-        self.hub.metrics().readers.dec();
+        self.hub.name().readers().dec();
     }
 }
 

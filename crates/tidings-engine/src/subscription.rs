@@ -50,6 +50,9 @@ struct Leg {
     range: std::ops::Range<usize>,
     /// The window's generation at the last look; `None` before the first.
     generation: Option<u64>,
+    /// Whether everything in the window was handed out: there is nothing to look for until the
+    /// window rings.
+    level: bool,
 }
 
 #[derive(Debug)]
@@ -126,6 +129,7 @@ impl Subscription {
                 partition,
                 range,
                 generation: None,
+                level: false,
             })
             .collect();
         let topic = |position| TopicLeg {
@@ -172,13 +176,30 @@ impl Subscription {
         self.mode != Mode::Live
     }
 
+    /// The window has rung.
+    pub(crate) fn look_again(&mut self) {
+        for leg in &mut self.legs {
+            leg.level = false;
+        }
+    }
+
+    /// Whether a step will look at the window.
+    pub(crate) fn has_to_look(&self) -> bool {
+        self.legs.iter().any(|leg| !leg.level)
+    }
+
     /// Goes as far as the window allows.
     pub(crate) fn step(&mut self, window: &Window, limits: &Limits, floor_ms: u64) -> Step {
         if self.mode == Mode::Done {
             return Step::Fetched(Verdict::Ok);
         }
         for index in 0..self.legs.len() {
-            let partition = self.legs[index].partition;
+            let Leg {
+                partition, level, ..
+            } = self.legs[index];
+            if level {
+                continue;
+            }
             let step = window.with(partition, |part| {
                 self.step_leg(index, part, limits, floor_ms)
             });
@@ -235,7 +256,7 @@ impl Subscription {
             return Step::Idle; // nothing is handed out before the subscription stands
         }
         match self.gather(&range, part, limits, floor_ms) {
-            Ok((events, bound)) => self.hand_out(range, events, bound, limits),
+            Ok((events, bound)) => self.hand_out(index, events, bound, part.level(), limits),
             Err(ask) => ask,
         }
     }
@@ -333,13 +354,13 @@ impl Subscription {
             let name = &self.at.set.topics()[position].topic;
             match part.look(name, place, limits.batch_events, floor_ms) {
                 Look::Complete(events) => {
-                    if let Some(last) = events
-                        .last()
-                        .filter(|_| events.len() == limits.batch_events)
+                    let before = found.len();
+                    found.extend(events.map(|delivered| (position, delivered.clone())));
+                    if let Some((_, last)) = found.last()
+                        && found.len() - before == limits.batch_events
                     {
                         bound = bound.min(last.event().id);
                     }
-                    found.extend(events.into_iter().map(|delivered| (position, delivered)));
                 }
                 Look::Behind => {
                     let from = From::After(place);
@@ -363,13 +384,16 @@ impl Subscription {
 
     fn hand_out(
         &mut self,
-        range: std::ops::Range<usize>,
+        index: usize,
         found: Found,
         bound: EventId,
+        level: EventId,
         limits: &Limits,
     ) -> Step {
+        let range = self.legs[index].range.clone();
         let before = self.at.clone();
-        let mut events: Vec<Arc<dyn Printed>> = Vec::new();
+        let mut events: Vec<Arc<dyn Printed>> =
+            Vec::with_capacity(found.len().min(limits.batch_events));
         let mut bytes = 0;
         let mut cut = false;
         for (position, delivered) in found {
@@ -389,6 +413,7 @@ impl Subscription {
             events.push(delivered);
         }
         if !cut {
+            self.legs[index].level = bound == level;
             for place in &mut self.at.cursor.places_mut()[range.clone()] {
                 *place = (*place).max(bound);
             }
@@ -422,6 +447,7 @@ impl Subscription {
     /// anew with all that is retained.
     pub(crate) fn answer(&mut self, ask: &Ask, answer: Answer, window: &Window) -> Option<Verdict> {
         let position = ask.position;
+        self.look_again();
         if window.with(ask.topic.partition, Part::generation) != ask.generation {
             return None; // the log has lost a suffix since: the next step asks again
         }

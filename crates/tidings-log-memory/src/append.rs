@@ -1,11 +1,13 @@
-//! Appending: all drafts of a call or none, within the bound on bytes.
+//! Appending: all drafts of a call or none, within the bound on bytes; the step in which a commit
+//! happens as well.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use tidings_core::{Appended, Dedup, Draft, Event, EventId, LogError, Outcome, Partition, Prev};
 
 use crate::dedup::Keys;
-use crate::shared::{Moment, Shared};
+use crate::shared::{Changed, Moment, Shared, Slot};
 use crate::shelf::Shelf;
 
 /// What an append drops on its way, per draft: more than it adds, so that what lies past the
@@ -14,7 +16,7 @@ use crate::shelf::Shelf;
 const TRIM_PER_DRAFT: usize = 4;
 
 /// A draft as the event that it will be, still without its place, and its key.
-type Entry = (Event, Option<Dedup>);
+pub(crate) type Entry = (Event, Option<Dedup>);
 
 impl Shared {
     pub(crate) fn append(
@@ -27,19 +29,50 @@ impl Shared {
             return Ok(Vec::new());
         }
         let entries: Vec<Entry> = drafts.into_iter().map(entry).collect();
+        self.change(
+            slot,
+            entries.len(),
+            entries,
+            |entries, shelf, moment| ControlFlow::Continue(needed(shelf, entries, moment)),
+            |entries, shelf, moment| {
+                let (answer, added) = store(shelf, entries, moment);
+                Changed {
+                    answer,
+                    added,
+                    freed: 0,
+                }
+            },
+        )
+    }
+
+    /// Changes one partition within the bound on bytes, in one step: `look` says what there is to
+    /// answer without a change, or the most that the change adds, and `apply` makes it.
+    pub(crate) fn change<T, C>(
+        &self,
+        slot: &Slot,
+        drafts: usize,
+        change: C,
+        look: impl Fn(&C, &Shelf, Moment) -> ControlFlow<T, usize>,
+        apply: impl FnOnce(C, &mut Shelf, Moment) -> Changed<T>,
+    ) -> Result<T, LogError> {
         let mut cleared = false;
-        let stored = loop {
+        let changed = loop {
             let moment = self.moment();
             let mut shelf = slot.shelf.lock();
-            let freed = shelf.trim(moment, entries.len() * TRIM_PER_DRAFT);
+            let freed = shelf.trim(moment, drafts.max(1) * TRIM_PER_DRAFT);
             self.release(freed);
-            shelf.ids.room(moment.now_ms, entries.len())?;
-            let needed = needed(&shelf, &entries, moment);
+            shelf.ids.room(moment.now_ms, drafts)?;
+            let needed = match look(&change, &shelf, moment) {
+                ControlFlow::Continue(needed) => needed,
+                ControlFlow::Break(answer) => return Ok(answer),
+            };
             if self.reserve(needed) {
-                let (stored, used) = store(&mut shelf, entries, moment);
-                self.release(needed.saturating_sub(used));
-                slot.version.fetch_add(1, Ordering::Release);
-                break stored;
+                let changed = apply(change, &mut shelf, moment);
+                self.release(needed.saturating_sub(changed.added) + changed.freed);
+                if drafts > 0 {
+                    slot.version.fetch_add(1, Ordering::Release);
+                }
+                break changed;
             }
             drop(shelf);
             if cleared || needed > self.options.max_bytes {
@@ -48,8 +81,10 @@ impl Shared {
             self.clear(needed);
             cleared = true;
         };
-        self.bell.notify_waiters();
-        Ok(stored)
+        if drafts > 0 {
+            self.bell.notify_waiters();
+        }
+        Ok(changed.answer)
     }
 
     /// Makes room: everything past its time in every partition, then, if that is enough, the
@@ -79,18 +114,18 @@ impl Shared {
         let most = self.options.max_bytes;
         if needed > most {
             return LogError::Refused(format!(
-                "the drafts weigh {needed} bytes, the whole log holds {most}"
+                "this weighs {needed} bytes, the whole log holds {most}"
             ));
         }
         LogError::Full(format!(
-            "{} of {most} bytes are held by the events of the last {:?}, {needed} more are needed",
+            "{} of {most} bytes are held by records and the events of the last {:?}, {needed} more are needed",
             self.bytes(),
             self.options.retention
         ))
     }
 }
 
-fn entry(draft: Draft) -> Entry {
+pub(crate) fn entry(draft: Draft) -> Entry {
     let event = Event {
         id: EventId::ORIGIN,
         prev: Prev::Unknown,
@@ -103,7 +138,7 @@ fn entry(draft: Draft) -> Entry {
 }
 
 /// The most that these can add. Entries that share a new key or a new topic count each.
-fn needed(shelf: &Shelf, entries: &[Entry], moment: Moment) -> usize {
+pub(crate) fn needed(shelf: &Shelf, entries: &[Entry], moment: Moment) -> usize {
     let weigh = |(event, dedup): &Entry| {
         let key = match dedup {
             Some(dedup) if shelf.keys.get(dedup, moment.now_ms).is_some() => return 0,
@@ -121,7 +156,11 @@ fn needed(shelf: &Shelf, entries: &[Entry], moment: Moment) -> usize {
 }
 
 /// Stores what is new, and returns with the answers the bytes it added.
-fn store(shelf: &mut Shelf, entries: Vec<Entry>, moment: Moment) -> (Vec<Appended>, usize) {
+pub(crate) fn store(
+    shelf: &mut Shelf,
+    entries: Vec<Entry>,
+    moment: Moment,
+) -> (Vec<Appended>, usize) {
     let mut used = 0;
     let store_one = |(event, dedup): Entry| {
         let known = dedup

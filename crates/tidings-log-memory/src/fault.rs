@@ -1,8 +1,62 @@
 //! Fault injection: the loss of a suffix, as in a failover to a replica that lagged.
 
-use tidings_core::{EventId, Prev};
+use std::sync::atomic::Ordering;
 
+use tidings_core::{EventId, LogError, Partition, Prev};
+
+use crate::MemoryLog;
+use crate::records::RecordShelf;
 use crate::shelf::Shelf;
+
+/// One partition's records as they were: what a replica has that is about to be cut off.
+#[derive(Debug, Clone)]
+pub struct RecordsCopy(RecordShelf);
+
+impl MemoryLog {
+    /// Fault injection: the partition forgets everything after a place, as a Redis does whose
+    /// replica was promoted before it had caught up. Ids, heads, dedup keys and tails are those of
+    /// such a failover; afterwards places beyond `after` are `ahead` or `diverged`, and tails that
+    /// were past it are rewound. Exact when `after` is a retained event or
+    /// [`EventId::ORIGIN`]; of topics whose head is beyond `after` but no longer retained, the
+    /// head is forgotten.
+    ///
+    /// Records have no history, so they stay as they are: [`MemoryLog::lose_records`] makes them
+    /// what they were.
+    ///
+    /// # Errors
+    /// [`LogError::Refused`] when there is no such partition.
+    pub fn lose_suffix(&self, partition: Partition, after: EventId) -> Result<(), LogError> {
+        let slot = self.0.slot(partition)?;
+        let freed = slot.shelf.lock().lose_suffix(after);
+        self.0.release(freed);
+        slot.version.fetch_add(1, Ordering::Release);
+        self.0.bell.notify_waiters();
+        Ok(())
+    }
+
+    /// For [`MemoryLog::lose_records`], later.
+    ///
+    /// # Errors
+    /// [`LogError::Refused`] when there is no such partition.
+    pub fn copy_records(&self, partition: Partition) -> Result<RecordsCopy, LogError> {
+        let shelf = self.0.slot(partition)?.shelf.lock();
+        Ok(RecordsCopy(shelf.records.clone()))
+    }
+
+    /// Fault injection: the partition's records, deadlines, outbox, commit results and versions
+    /// become what they were, as at a replica that was promoted before it had caught up. Its events
+    /// stay: [`MemoryLog::lose_suffix`].
+    ///
+    /// # Errors
+    /// [`LogError::Refused`] when there is no such partition.
+    pub fn lose_records(&self, partition: Partition, kept: RecordsCopy) -> Result<(), LogError> {
+        let mut shelf = self.0.slot(partition)?.shelf.lock();
+        self.0.hold(kept.0.bytes());
+        let lost = std::mem::replace(&mut shelf.records, kept.0);
+        self.0.release(lost.bytes());
+        Ok(())
+    }
+}
 
 impl Shelf {
     /// Forgets everything after a place, and returns the bytes it held. Scans the partition: it

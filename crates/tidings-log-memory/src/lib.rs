@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
+use tidings_core::record::RELAY_LEASE;
 use tidings_core::{
     Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Tail, Verdict,
+    PageLimit, Partition, Partitions, Placed, Records, Tail, Verdict,
 };
 use tokio::task::consume_budget;
 
@@ -26,12 +27,14 @@ mod clock;
 mod dedup;
 mod fault;
 mod reading;
+mod records;
 mod sequence;
 mod shared;
 mod shelf;
 mod tail;
 
 pub use clock::SystemClock;
+pub use fault::RecordsCopy;
 
 use shared::Shared;
 use tail::MemoryTail;
@@ -44,12 +47,14 @@ pub struct MemoryOptions {
     /// How long an event is retained. Default one hour, as everywhere (LOG.md §4).
     pub retention: Duration,
     /// What the log may hold, in bytes as [`Event::weight`](tidings_core::Event::weight) counts
-    /// them, with a share for topics and dedup keys. Beyond it an append is [`LogError::Full`]
-    /// until events pass the retention. Default [`MemoryOptions::MAX_BYTES`].
+    /// them, with a share for topics, dedup keys, records and outboxes. Beyond it an append is
+    /// [`LogError::Full`] until events pass the retention, and so is a commit. Default [`MemoryOptions::MAX_BYTES`].
     pub max_bytes: usize,
     /// A tail that found nothing for this long says [`Level`](tidings_core::TailStep::Level).
     /// Default [`MemoryOptions::LEVEL_EVERY`].
     pub level_every: Duration,
+    /// How long a relay holds an outbox without taking a turn. Default [`RELAY_LEASE`].
+    pub relay_lease: Duration,
 }
 
 impl MemoryOptions {
@@ -72,6 +77,7 @@ impl Default for MemoryOptions {
             retention: Self::RETENTION,
             max_bytes: Self::MAX_BYTES,
             level_every: Self::LEVEL_EVERY,
+            relay_lease: RELAY_LEASE,
         }
     }
 }
@@ -86,19 +92,6 @@ impl MemoryLog {
     #[must_use]
     pub fn new(options: MemoryOptions, clock: Arc<dyn Clock>, seed: u64) -> Self {
         Self(Arc::new(Shared::new(options, clock, seed)))
-    }
-
-    /// Fault injection: the partition forgets everything after a place, as a Redis does whose
-    /// replica was promoted before it had caught up. Ids, heads, dedup keys and tails are those of
-    /// such a failover; afterwards places beyond `after` are `ahead` or `diverged`, and tails that
-    /// were past it are rewound. Exact when `after` is a retained event or
-    /// [`EventId::ORIGIN`]; of topics whose head is beyond `after` but no longer retained, the
-    /// head is forgotten.
-    ///
-    /// # Errors
-    /// [`LogError::Refused`] when there is no such partition.
-    pub fn lose_suffix(&self, partition: Partition, after: EventId) -> Result<(), LogError> {
-        self.0.lose_suffix(partition, after)
     }
 
     /// What the log holds at the moment, in the bytes that [`MemoryOptions::max_bytes`] bounds.
@@ -201,5 +194,9 @@ impl EventLog for MemoryLog {
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(async move { Ok(self.0.moment().now_ms) })
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
     }
 }

@@ -62,7 +62,7 @@ impl Sequence {
 
     /// SplitMix64 (Steele, Lea, Flood 2014): all that is asked of it is that two histories of one
     /// millisecond seldom agree.
-    fn start(&mut self) -> u16 {
+    pub(crate) fn start(&mut self) -> u16 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tidings_core::{Clock, EventId, LogError, Partition};
+use tidings_core::{Clock, LogError, Partition};
 use tokio::sync::Notify;
 
 use crate::MemoryOptions;
@@ -45,6 +45,16 @@ pub(crate) struct Moment {
     pub(crate) heads_ms: u64,
     /// Whether the log is younger than heads are kept, and so has forgotten none.
     pub(crate) young: bool,
+}
+
+/// What a change came to.
+#[derive(Debug)]
+pub(crate) struct Changed<T> {
+    pub(crate) answer: T,
+    /// The bytes it added, at most those that it was said to need.
+    pub(crate) added: usize,
+    /// The bytes it let go.
+    pub(crate) freed: usize,
 }
 
 impl Shared {
@@ -108,6 +118,11 @@ impl Shared {
             .is_ok()
     }
 
+    /// Takes bytes, whether they are there or not.
+    pub(crate) fn hold(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn release(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -122,15 +137,6 @@ impl Shared {
             freed
         };
         self.release(freed);
-        Ok(())
-    }
-
-    pub(crate) fn lose_suffix(&self, partition: Partition, after: EventId) -> Result<(), LogError> {
-        let slot = self.slot(partition)?;
-        let freed = slot.shelf.lock().lose_suffix(after);
-        self.release(freed);
-        slot.version.fetch_add(1, Ordering::Release);
-        self.bell.notify_waiters();
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use tidings_core::{Event, EventId, Prev, Topic};
 
 use crate::dedup::Keys;
+use crate::records::RecordShelf;
 use crate::sequence::Sequence;
 use crate::shared::Moment;
 
@@ -30,6 +31,7 @@ pub(crate) struct Shelf {
     /// The newest head that was forgotten.
     pub(crate) forgotten: EventId,
     pub(crate) keys: Keys,
+    pub(crate) records: RecordShelf,
     /// The place that was left after each injected loss, for the tails.
     pub(crate) losses: Vec<EventId>,
 }
@@ -53,6 +55,7 @@ impl Shelf {
             quiet: VecDeque::new(),
             forgotten: EventId::ORIGIN,
             keys: Keys::default(),
+            records: RecordShelf::default(),
             losses: Vec::new(),
         }
     }
@@ -143,10 +146,12 @@ impl Shelf {
         added
     }
 
-    /// Drops at most `most` each of events past the retention, heads and keys past their time.
+    /// Drops at most `most` each of events past the retention, heads, keys and records past their
+    /// time.
     /// Returns the bytes they held.
     pub(crate) fn trim(&mut self, moment: Moment, most: usize) -> usize {
         let mut freed = self.keys.purge(moment.now_ms, most);
+        freed += self.records.purge(moment.now_ms, most);
         for _ in 0..most {
             match self.events.front() {
                 Some(first) if first.id.ms() < moment.floor_ms => freed += self.drop_first(),

@@ -30,6 +30,7 @@ fn log(max_bytes: usize) -> (MemoryLog, Arc<ManualClock>) {
         max_bytes,
         // Nothing there means `Level` at once: a tail can be emptied without waiting.
         level_every: Duration::ZERO,
+        ..MemoryOptions::default()
     };
     let log = MemoryLog::new(options, Arc::clone(&clock) as _, 7);
     (log, clock)

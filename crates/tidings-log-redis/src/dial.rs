@@ -93,6 +93,11 @@ impl Dial {
         })
     }
 
+    /// Whom the servers take us for.
+    pub(crate) fn user(&self) -> String {
+        self.server.username().unwrap_or("default").to_owned()
+    }
+
     pub(crate) fn server(&self, address: &Address) -> ConnectionInfo {
         self.info(address, self.server.clone())
     }

@@ -52,7 +52,7 @@ pub(crate) fn print_attributes(attributes: Option<&Attributes>) -> String {
     serde_json::to_string(&stored).expect("strings always print as JSON")
 }
 
-fn parse_attributes(text: &[u8]) -> Option<Option<Box<Attributes>>> {
+pub(crate) fn parse_attributes(text: &[u8]) -> Option<Option<Box<Attributes>>> {
     if text.is_empty() {
         return Some(None);
     }

@@ -22,7 +22,7 @@ use redis::{Cmd, Value};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use self::entries::raw_entries;
+pub(crate) use self::entries::raw_entries;
 use self::lease::Lease;
 use crate::failure::Failure;
 use crate::keys::{Keys, slot_of_key};

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tidings_core::{Dedup, Partition, Partitions, Topic};
+use tidings_core::{CommitId, Dedup, Partition, Partitions, RecordKey, Topic};
 
 /// Slots of a Redis Cluster.
 pub(crate) const SLOTS: u16 = 16_384;
@@ -45,7 +45,8 @@ impl Keys {
         format!("{}log", self.stem(partition))
     }
 
-    /// Hash: `last` id, `born` (ms), `first` id, and each writer's last batch under `w:<writer>`.
+    /// Hash: `last` id, `born` (ms), `first` id, `ver` the last version of a record, and each
+    /// writer's last batch under `w:<writer>`.
     pub(crate) fn state(&self, partition: Partition) -> String {
         format!("{}state", self.stem(partition))
     }
@@ -72,6 +73,39 @@ impl Keys {
         format!("{}dd:{short}", self.stem(partition))
     }
 
+    /// Hash: a record's version and document; its lifetime is the key's.
+    pub(crate) fn record(&self, partition: Partition, key: &RecordKey) -> String {
+        let RecordKey { kind, id } = key;
+        format!("{}rec:{kind}:{id}", self.stem(partition))
+    }
+
+    /// Hash: the names and times of a record's deadlines. Beside the record, because they stand
+    /// whether it is there or not.
+    pub(crate) fn deadlines(&self, partition: Partition, key: &RecordKey) -> String {
+        let RecordKey { kind, id } = key;
+        format!("{}dl:{kind}:{id}", self.stem(partition))
+    }
+
+    /// Sorted set: the same deadlines of all records of a kind, by time.
+    pub(crate) fn due(&self, partition: Partition, kind: &str) -> String {
+        format!("{}due:{kind}", self.stem(partition))
+    }
+
+    /// What a commit came to.
+    pub(crate) fn committed(&self, partition: Partition, commit: CommitId) -> String {
+        format!("{}cm:{commit}", self.stem(partition))
+    }
+
+    /// The stream of what goes elsewhere.
+    pub(crate) fn outbox(&self, partition: Partition) -> String {
+        format!("{}out", self.stem(partition))
+    }
+
+    /// Who relays [`Keys::outbox`].
+    pub(crate) fn relay(&self, partition: Partition) -> String {
+        format!("{}relay", self.stem(partition))
+    }
+
     /// Hash: layout version, P, retention.
     pub(crate) fn meta(&self) -> String {
         format!("{}:meta", self.prefix)
@@ -90,6 +124,14 @@ impl Keys {
     /// What could not be taken from [`Keys::ingest`].
     pub(crate) fn ingest_refused(&self) -> String {
         format!("{}:ingest:refused", self.prefix)
+    }
+
+    /// A key that nobody uses, on the node of this partition if there is one.
+    pub(crate) fn probe(&self, partition: Option<Partition>, number: u64) -> String {
+        match partition {
+            Some(partition) => format!("{}doctor:{number:016x}", self.stem(partition)),
+            None => format!("{}:doctor:{number:016x}", self.prefix),
+        }
     }
 
     /// The Cluster slot of a partition.

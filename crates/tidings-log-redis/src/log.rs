@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::Registry;
-use rand::Rng as _;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Tail, Verdict,
+    Appended, BoxFuture, Clock, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError,
+    Page, PageLimit, Partition, Partitions, Placed, Records, Settled, Tail, Verdict,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -20,10 +20,12 @@ use crate::keys::Keys;
 use crate::link::Linking;
 use crate::metrics::Metrics;
 use crate::options::RedisOptions;
-use crate::publish::{Job, Publisher, QUEUE};
+use crate::publish::{Job, Publishing};
 use crate::reader::{Followed, Reader};
 use crate::reading::Reading;
+use crate::records::Recording;
 use crate::settings::{Settings, at_start};
+use crate::settle::Settler;
 use crate::tail::{RedisTail, STEPS};
 use crate::target::Target;
 use crate::topology::Topology;
@@ -31,8 +33,10 @@ use crate::topology::Topology;
 /// A log on Redis Streams. Dropping it ends its tasks once what was handed in is answered.
 #[derive(Debug)]
 pub struct RedisLog {
-    reading: Reading,
+    pub(crate) reading: Reading,
+    pub(crate) recording: Recording,
     settings: Settings,
+    settler: Settler,
     publishers: Vec<mpsc::Sender<Job>>,
     patience: Duration,
     block: Duration,
@@ -76,26 +80,34 @@ impl RedisLog {
                 LogError::Misconfigured(format!("the metrics registry has a log already: {error}"))
             })?;
         let topology = Arc::new(topology);
-        let writer = format!("w:{:012x}", rand::rng().random::<u64>() >> 16);
-        let publisher = |partition| {
-            let (send, queue) = mpsc::channel(QUEUE);
-            let publisher = Publisher {
+        let publishing = Publishing {
+            topology: topology.clone(),
+            keys: keys.clone(),
+            clock: clock.clone(),
+            retention_ms: options.retention_ms(),
+            cap: options.max_events_per_partition.unwrap_or(0),
+            patience: options.append_patience,
+        };
+        Ok(Self {
+            recording: Recording {
                 topology: topology.clone(),
                 keys: keys.clone(),
                 clock: clock.clone(),
-                partition,
-                writer: writer.clone(),
                 retention_ms: options.retention_ms(),
                 cap: options.max_events_per_partition.unwrap_or(0),
                 patience: options.append_patience,
-                number: 0,
-                away_since: None,
-            };
-            tokio::spawn(publisher.run(queue));
-            send
-        };
-        Ok(Self {
-            publishers: options.partitions.all().map(publisher).collect(),
+                relay_lease: options.relay_lease,
+                away: Mutex::default(),
+                looking: Arc::default(),
+            },
+            settler: Settler {
+                topology: topology.clone(),
+                keys: keys.clone(),
+                clock: clock.clone(),
+                replicas: options.durability_replicas,
+                lanes: Mutex::default(),
+            },
+            publishers: publishing.start(options.partitions),
             patience: options.append_patience,
             block: options.block,
             capped: options.max_events_per_partition.is_some(),
@@ -146,6 +158,7 @@ impl RedisLog {
             }
         };
         room.send(Job {
+            partition,
             drafts,
             since: Instant::now(),
             answer,
@@ -158,7 +171,7 @@ impl RedisLog {
         })
     }
 
-    fn checked(&self, mut partitions: impl Iterator<Item = Partition>) -> Result<(), LogError> {
+    pub(crate) fn checked(&self, mut partitions: impl Iterator<Item = Partition>) -> Result<(), LogError> {
         let count = self.publishers.len();
         match partitions.find(|partition| partition.index() >= count) {
             Some(partition) => Err(no_such(partition)),
@@ -278,7 +291,26 @@ impl EventLog for RedisLog {
         })
     }
 
+    fn settle(
+        &self,
+        events: Vec<(Partition, EventId)>,
+        want: Durability,
+        patience: Duration,
+    ) -> BoxFuture<'_, Settled> {
+        Box::pin(async move {
+            let partitions = events.iter().map(|(partition, _)| *partition);
+            match self.checked(partitions) {
+                Ok(()) => self.settler.settle(events, want, patience).await,
+                Err(_) => Settled::STORED,
+            }
+        })
+    }
+
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(self.reading.time_ms())
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
     }
 }

@@ -3,6 +3,24 @@
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+/// Kinds of links. Those that a deployment has no use for stay at zero.
+const LINKS: [&str; 7] = [
+    "short", "append", "tail", "ingest", "settle", "sentinel", "topology",
+];
+
+/// What becomes of a commit.
+const COMMITS: [&str; 9] = [
+    "stored",
+    "known",
+    "conflict",
+    "gone",
+    "duplicate",
+    "full",
+    "refused",
+    "unavailable",
+    "unknown",
+];
+
 /// The metrics of one log. Counters with labels are bound where they are used often.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -22,11 +40,15 @@ pub(crate) struct Metrics {
     pub(crate) append_unknown: IntCounter,
     /// Drafts per script call; its count is the number of batches.
     pub(crate) append_batch: Histogram,
+    /// Commits, by what became of them.
+    pub(crate) commits: IntCounterVec,
+    /// Commits sent again: their answer was lost, or the node could not take them.
+    pub(crate) commit_retries: IntCounter,
     /// Redis' clock minus this instance's.
     pub(crate) clock_skew_ms: IntGauge,
     /// Events that trimming once a second found to take away.
     pub(crate) trimmed: IntCounter,
-    /// Entries in a log's stream that no hub wrote.
+    /// Entries in a log's stream that no hub wrote, or in an outbox that this version cannot read.
     pub(crate) strange_entries: IntCounter,
     /// Entries drained from direct ingest: taken, refused.
     pub(crate) ingested: IntCounterVec,
@@ -57,6 +79,12 @@ impl Metrics {
                 "Batches given up with their fate unknown",
             ),
             append_batch: Histogram::with_opts(append_batch).expect(SOUND),
+            commits: counters(
+                "commits_total",
+                "Commits of records, by what became of them",
+                "outcome",
+            ),
+            commit_retries: counter("commit_retries_total", "Commits that were sent again"),
             clock_skew_ms: gauge("clock_skew_ms", "Redis' clock minus this instance's, in ms"),
             trimmed: counter(
                 "trimmed_total",
@@ -69,11 +97,29 @@ impl Metrics {
                 "outcome",
             ),
         }
+        .with_every_row()
+    }
+
+    /// Every row from the start: a rate over a series that does not exist yet is no zero.
+    fn with_every_row(self) -> Self {
+        for link in LINKS {
+            self.connects.with_label_values(&[link]);
+        }
+        for verdict in ["ok", "rewound", "skipped"] {
+            self.tail_verdicts.with_label_values(&[verdict]);
+        }
+        for outcome in COMMITS {
+            self.commits.with_label_values(&[outcome]);
+        }
+        for outcome in ["taken", "refused"] {
+            self.ingested.with_label_values(&[outcome]);
+        }
+        self
     }
 
     /// Shows everything in a registry; fails, and shows nothing, when another log is in it.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(self.connects.clone()),
             Box::new(self.resolutions.clone()),
             Box::new(self.tail_up.clone()),
@@ -82,6 +128,8 @@ impl Metrics {
             Box::new(self.append_retries.clone()),
             Box::new(self.append_unknown.clone()),
             Box::new(self.append_batch.clone()),
+            Box::new(self.commits.clone()),
+            Box::new(self.commit_retries.clone()),
             Box::new(self.clock_skew_ms.clone()),
             Box::new(self.trimmed.clone()),
             Box::new(self.strange_entries.clone()),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidings_core::Partitions;
+use tidings_core::record::RELAY_LEASE;
 
 use crate::target::redacted;
 
@@ -58,6 +59,12 @@ pub struct RedisOptions {
     /// Trims a partition's log by length as well, before its events' time has passed: a safety
     /// against a flood, at the price of `expired` cursors. At least 10,000. Default off.
     pub max_events_per_partition: Option<u64>,
+    /// How many replicas must have an event before it counts as
+    /// [replicated](tidings_core::Durability::Replicated). Default 1, from 1 to 64.
+    pub durability_replicas: u32,
+    /// How long a relay holds an outbox without taking a turn. Default
+    /// [`RELAY_LEASE`](tidings_core::record::RELAY_LEASE).
+    pub relay_lease: Duration,
 }
 
 impl RedisOptions {
@@ -82,6 +89,8 @@ impl RedisOptions {
             append_patience: Duration::from_secs(10),
             block: Duration::from_secs(2),
             max_events_per_partition: None,
+            durability_replicas: 1,
+            relay_lease: RELAY_LEASE,
         }
     }
 
@@ -125,6 +134,12 @@ impl RedisOptions {
                 Duration::from_secs(60),
             ),
             (
+                "relay lease",
+                self.relay_lease,
+                Duration::from_millis(100),
+                Duration::from_secs(600),
+            ),
+            (
                 "block time",
                 self.block,
                 Duration::from_millis(10),
@@ -150,6 +165,13 @@ impl RedisOptions {
         {
             return Err(format!(
                 "the cap of events per partition is below {CAP_MIN}"
+            ));
+        }
+        // No deployment has more; one that has none does not replicate, so 0 would be a lie.
+        if !(1..=64).contains(&self.durability_replicas) {
+            return Err(format!(
+                "the number of replicas for durability, {}, is not between 1 and 64",
+                self.durability_replicas
             ));
         }
         if self.tls_certificate_file.is_some() != self.tls_key_file.is_some() {
@@ -190,6 +212,8 @@ impl fmt::Debug for RedisOptions {
             .field("append_patience", &self.append_patience)
             .field("block", &self.block)
             .field("max_events_per_partition", &self.max_events_per_partition)
+            .field("durability_replicas", &self.durability_replicas)
+            .field("relay_lease", &self.relay_lease)
             .finish()
     }
 }
@@ -237,6 +261,10 @@ mod tests {
             },
             RedisOptions {
                 max_events_per_partition: Some(100),
+                ..good()
+            },
+            RedisOptions {
+                durability_replicas: 0,
                 ..good()
             },
             RedisOptions {

@@ -1,9 +1,11 @@
-//! Appending: one task per partition collects what callers bring and stores it in one script call
-//! at a time.
+//! Appending: one task per node collects what callers bring and stores it in one script call at a
+//! time. In a Cluster there is one task per partition, because keys of different slots cannot share
+//! a call even on one node.
 //!
-//! One batch is in flight per partition, under a number of its own. When its answer is lost it is
-//! sent again under that number: the script remembers each writer's last batch, so it is stored at
-//! most once, and no key is written per event. Retries end long before the script forgets.
+//! One batch is in flight per task, under a number of its own. When its answer is lost it is sent
+//! again under that number: the script remembers for each partition every writer's last batch, so it
+//! is stored at most once, and no key is written per event. Retries end long before the script
+//! forgets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use redis::{Cmd, Value};
-use tidings_core::{Appended, Clock, Draft, EventId, LogError, Outcome, Partition};
+use tidings_core::{Appended, Clock, Draft, EventId, LogError, Outcome, Partition, Partitions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -26,9 +28,9 @@ const BATCH_DRAFTS: usize = 128;
 /// Bytes of one script call, unless one caller's drafts are larger: copying them is part of the
 /// time in which Redis does nothing else.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Callers that wait for a partition; the next ones wait to get into the queue. Enough to fill
-/// several batches while one is under way.
-pub(crate) const QUEUE: usize = 1024;
+/// Callers that wait, for each partition of a task; the next ones wait to get into the queue. Enough
+/// to fill several batches while one is under way.
+const QUEUE: usize = 1024;
 /// A busy node is asked again after this, doubled each time up to 16 times as long.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -38,6 +40,7 @@ const LOADS: u32 = 3;
 /// What one caller brings: stored together, answered together.
 #[derive(Debug)]
 pub(crate) struct Job {
+    pub(crate) partition: Partition,
     pub(crate) drafts: Vec<Draft>,
     pub(crate) since: Instant,
     pub(crate) answer: oneshot::Sender<Result<Vec<Appended>, LogError>>,
@@ -52,32 +55,67 @@ impl Job {
     }
 }
 
-/// The task of one partition.
-#[derive(Debug)]
-pub(crate) struct Publisher {
+/// What all tasks work with.
+#[derive(Debug, Clone)]
+pub(crate) struct Publishing {
     pub(crate) topology: Arc<Topology>,
     pub(crate) keys: Keys,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) partition: Partition,
-    /// The field of the partition's state that holds this writer's last batch.
-    pub(crate) writer: String,
     pub(crate) retention_ms: u64,
     pub(crate) cap: u64,
     pub(crate) patience: Duration,
+}
+
+impl Publishing {
+    /// Starts the tasks; answers with the queue of each partition.
+    pub(crate) fn start(self, partitions: Partitions) -> Vec<mpsc::Sender<Job>> {
+        let writer = format!("w:{:012x}", rand::rng().random::<u64>() >> 16);
+        let count = usize::from(partitions.count());
+        let shared = if self.topology.is_cluster() { 1 } else { count };
+        let mut queues = Vec::with_capacity(count);
+        for first in partitions.all().step_by(shared) {
+            let (send, queue) = mpsc::channel(QUEUE * shared);
+            let publisher = Publisher {
+                by: self.clone(),
+                first,
+                writer: writer.clone(),
+                number: 0,
+                away_since: None,
+            };
+            tokio::spawn(publisher.run(queue));
+            queues.extend(std::iter::repeat_n(send, shared));
+        }
+        queues
+    }
+}
+
+/// The task of the partitions that can share a call.
+#[derive(Debug)]
+struct Publisher {
+    by: Publishing,
+    /// Of its partitions; they are all on one node.
+    first: Partition,
+    /// The field of each partition's state that holds this writer's last batch there.
+    writer: String,
     /// The last batch's number.
-    pub(crate) number: u64,
+    number: u64,
     /// When the node was first out of reach, while it is.
-    pub(crate) away_since: Option<Instant>,
+    away_since: Option<Instant>,
 }
 
 impl Publisher {
     /// Runs until nobody can bring anything any more.
-    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut waiting = VecDeque::new();
         let mut arrived = Vec::new();
         loop {
-            if waiting.is_empty() && queue.recv_many(&mut arrived, BATCH_DRAFTS).await == 0 {
-                return;
+            if waiting.is_empty() {
+                if queue.recv_many(&mut arrived, BATCH_DRAFTS).await == 0 {
+                    return;
+                }
+                // Whoever is ready to publish at this moment comes along: a call for one draft costs
+                // Redis twice as much as one draft more in a call.
+                tokio::task::yield_now().await;
             }
             waiting.extend(arrived.drain(..));
             while waiting.len() < BATCH_DRAFTS
@@ -91,9 +129,11 @@ impl Publisher {
     }
 
     /// Stores a batch and answers its callers.
-    async fn store(&mut self, batch: Vec<Job>) {
+    async fn store(&mut self, mut batch: Vec<Job>) {
+        // Stable: the drafts of one partition stay in the order in which they came.
+        batch.sort_by_key(|job| job.partition);
         let count: usize = batch.iter().map(|job| job.drafts.len()).sum();
-        let metrics = self.topology.linking.metrics.clone();
+        let metrics = self.by.topology.linking.metrics.clone();
         metrics.append_batch.observe(count as f64);
         let oldest = batch
             .iter()
@@ -101,17 +141,7 @@ impl Publisher {
             .min()
             .unwrap_or_else(Instant::now);
         match self.append(&batch, oldest).await {
-            Ok(answers) if answers.len() == count => {
-                let mut answers = answers.into_iter();
-                for job in batch {
-                    let own = answers.by_ref().take(job.drafts.len()).collect();
-                    // A caller that has gone away does not want to know.
-                    let _ = job.answer.send(Ok(own));
-                }
-            }
-            Ok(_) => fail(batch, || {
-                LogError::FateUnknown("the append script answered in an unknown way".to_owned())
-            }),
+            Ok(stored) => answer(batch, stored),
             Err(give_up) => {
                 if give_up.unknown {
                     metrics.append_unknown.inc();
@@ -119,33 +149,33 @@ impl Publisher {
                 fail(batch, || give_up.as_error());
                 if give_up.failure.wants_resolving() {
                     // Paced: while the node is away this is what keeps the task from spinning.
-                    let _ = self.topology.renew(give_up.generation).await;
+                    let _ = self.by.topology.renew(give_up.generation).await;
                 }
             }
         }
     }
 
-    async fn append(&mut self, batch: &[Job], oldest: Instant) -> Result<Vec<Appended>, GiveUp> {
+    async fn append(&mut self, batch: &[Job], oldest: Instant) -> Result<Vec<Group>, GiveUp> {
         self.number += 1;
         let cmd = self.script_call(batch);
-        let metrics = self.topology.linking.metrics.clone();
+        let metrics = self.by.topology.linking.metrics.clone();
         // When the node has been away for longer than anyone is asked to wait, one try is enough.
         let hopeless = self
             .away_since
-            .is_some_and(|since| since.elapsed() > self.patience);
+            .is_some_and(|since| since.elapsed() > self.by.patience);
         let end = if hopeless {
             Instant::now()
         } else {
-            oldest + self.patience
+            oldest + self.by.patience
         };
         let mut unknown = false;
         let (mut pause, mut loads) = (BUSY_PAUSE, 0);
         loop {
-            let routes = self.topology.routes();
+            let routes = self.by.topology.routes();
             let failure = match self.try_append(&routes, &cmd).await {
                 Ok(answer) => {
                     self.away_since = None;
-                    return parse_answer(&answer).ok_or_else(|| GiveUp {
+                    return parse_answer(&answer, unknown).ok_or_else(|| GiveUp {
                         failure: Failure::Refused(
                             "the append script answered in an unknown way".to_owned(),
                         ),
@@ -175,14 +205,14 @@ impl Publisher {
                 });
             }
             tracing::debug!(
-                partition = self.partition.0,
+                partition = self.first.0,
                 reason = failure.reason(),
                 "an append is tried again"
             );
             metrics.append_retries.inc();
             if failure.wants_resolving() {
                 // If it is not found the next try says so.
-                let _ = timeout_at(end, self.topology.renew(routes.generation)).await;
+                let _ = timeout_at(end, self.by.topology.renew(routes.generation)).await;
             } else {
                 sleep(jittered(pause)).await;
                 pause = (pause * 2).min(BUSY_PAUSE * 16);
@@ -195,13 +225,13 @@ impl Publisher {
         routes: &crate::topology::Routes,
         cmd: &Cmd,
     ) -> Result<Value, Failure> {
-        let node = routes.node(self.partition);
+        let node = routes.node(self.first);
         let mut link = node.append_link().await?;
-        let response = self.topology.linking.patience.response;
+        let response = self.by.topology.linking.patience.response;
         let asked = scripts::ask(&mut link.link, cmd, response).await;
         match &asked {
             Err(Failure::NoScript) => {
-                let metrics = &self.topology.linking.metrics;
+                let metrics = &self.by.topology.linking.metrics;
                 APPEND
                     .load(&mut link.link, response, metrics)
                     .await
@@ -217,40 +247,90 @@ impl Publisher {
         asked
     }
 
+    /// The call for a batch that is sorted by partition; see append.lua.
     fn script_call(&self, batch: &[Job]) -> Cmd {
-        let partition = self.partition;
-        let drafts = || batch.iter().flat_map(|job| &job.drafts);
-        let mut keys = vec![self.keys.state(partition), self.keys.log(partition)];
-        for draft in drafts() {
-            keys.push(self.keys.head(partition, &draft.topic));
-            keys.push(self.keys.index(partition, &draft.topic));
-            if let Some(dedup) = &draft.dedup {
-                keys.push(self.keys.dedup(partition, dedup));
+        let groups = || batch.chunk_by(|a, b| a.partition == b.partition);
+        let keys = &self.by.keys;
+        let mut names = Vec::with_capacity(batch.len() * 4);
+        for group in groups() {
+            let partition = group[0].partition;
+            names.push(keys.state(partition));
+            names.push(keys.log(partition));
+            for draft in group.iter().flat_map(|job| &job.drafts) {
+                names.push(keys.head(partition, &draft.topic));
+                names.push(keys.index(partition, &draft.topic));
+                if let Some(dedup) = &draft.dedup {
+                    names.push(keys.dedup(partition, dedup));
+                }
             }
         }
-        let mut cmd = APPEND.call(&keys);
+        let mut cmd = APPEND.call(&names);
         // The first half, so that a millisecond always has room for two thousand events.
         let start = rand::rng().random_range(0..EventId::SEQ_END / 2);
         cmd.arg(&self.writer)
             .arg(format!("{:016}", self.number))
             .arg(start)
-            .arg(self.clock.unix_ms())
-            .arg(self.retention_ms)
-            .arg(self.cap);
-        for draft in drafts() {
-            cmd.arg(draft.topic.as_str())
-                .arg(&*draft.kind)
-                .arg(print_attributes(draft.attributes.as_deref()))
-                .arg(&draft.data[..])
-                // At least a millisecond: 0 says that there is no key.
-                .arg(
-                    draft
-                        .dedup
-                        .as_ref()
-                        .map_or(0, |dedup| dedup.lifetime_ms.max(1)),
-                );
+            .arg(self.by.clock.unix_ms())
+            .arg(self.by.retention_ms)
+            .arg(self.by.cap);
+        for group in groups() {
+            cmd.arg(group.iter().map(|job| job.drafts.len()).sum::<usize>());
+            for draft in group.iter().flat_map(|job| &job.drafts) {
+                cmd.arg(draft.topic.as_str())
+                    .arg(&*draft.kind)
+                    .arg(print_attributes(draft.attributes.as_deref()))
+                    .arg(&draft.data[..])
+                    // At least a millisecond: 0 says that there is no key.
+                    .arg(
+                        draft
+                            .dedup
+                            .as_ref()
+                            .map_or(0, |dedup| dedup.lifetime_ms.max(1)),
+                    );
+            }
         }
         cmd
+    }
+}
+
+/// What became of the drafts of one partition.
+type Group = Result<Vec<Appended>, GroupError>;
+
+/// An error that is one partition's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GroupError {
+    reason: String,
+    /// Whether an earlier try may have been executed.
+    unknown: bool,
+}
+
+/// Answers the callers of a batch that is sorted by partition.
+fn answer(batch: Vec<Job>, stored: Vec<Group>) {
+    let mut jobs = batch.into_iter().peekable();
+    let mut stored = stored.into_iter();
+    while let Some(partition) = jobs.peek().map(|job| job.partition) {
+        let mut group = Vec::new();
+        while let Some(job) = jobs.next_if(|job| job.partition == partition) {
+            group.push(job);
+        }
+        let count: usize = group.iter().map(|job| job.drafts.len()).sum();
+        match stored.next() {
+            Some(Ok(answers)) if answers.len() == count => {
+                let mut answers = answers.into_iter();
+                for job in group {
+                    let own = answers.by_ref().take(job.drafts.len()).collect();
+                    // A caller that has gone away does not want to know.
+                    let _ = job.answer.send(Ok(own));
+                }
+            }
+            Some(Err(error)) if !error.unknown => {
+                fail(group, || LogError::Refused(error.reason.clone()))
+            }
+            Some(Err(error)) => fail(group, || LogError::FateUnknown(error.reason.clone())),
+            _ => fail(group, || {
+                LogError::FateUnknown("the append script answered in an unknown way".to_owned())
+            }),
+        }
     }
 }
 
@@ -296,12 +376,24 @@ fn take_batch(waiting: &mut VecDeque<Job>) -> Vec<Job> {
     batch
 }
 
-/// `n +<id> =<id> …` or `r …`; see append.lua.
-fn parse_answer(answer: &Value) -> Option<Vec<Appended>> {
+/// For each partition `n +<id> =<id> …`, `r …` or `e…`; see append.lua.
+fn parse_answer(answer: &Value, unknown: bool) -> Option<Vec<Group>> {
     let Value::BulkString(text) = answer else {
         return None;
     };
-    let mut words = std::str::from_utf8(text).ok()?.split(' ');
+    let group = |text: &str| match text.strip_prefix('e') {
+        Some(reason) => Some(Err(GroupError {
+            reason: reason.to_owned(),
+            unknown,
+        })),
+        None => parse_group(text).map(Ok),
+    };
+    let text = String::from_utf8_lossy(text);
+    text.split('|').map(group).collect()
+}
+
+fn parse_group(text: &str) -> Option<Vec<Appended>> {
+    let mut words = text.split(' ');
     let stored = match words.next()? {
         "n" => Outcome::New,
         "r" => Outcome::Retried,
@@ -328,6 +420,7 @@ mod tests {
         let topic = Topic::parse("a").expect("valid");
         let draft = Draft::new(topic, "k", vec![b' '; bytes]);
         Job {
+            partition: Partition(0),
             drafts: vec![draft; drafts],
             since: Instant::now(),
             answer: oneshot::channel().0,
@@ -360,29 +453,24 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let parse = |text: &str| parse_answer(&Value::BulkString(text.into()));
-        let id = |n| EventId::from_integer(n).expect("in range");
+        let parse = |text: &str| parse_answer(&Value::BulkString(text.into()), false);
+        let appended = |n, outcome| Appended {
+            id: EventId::from_integer(n).expect("in range"),
+            outcome,
+        };
+        let mixed = vec![appended(5, Outcome::New), appended(6, Outcome::Duplicate)];
+        let retried = vec![appended(5, Outcome::Retried)];
+        let error = GroupError {
+            reason: "WRONGTYPE no".to_owned(),
+            unknown: false,
+        };
+        assert_eq!(parse("n +5 =6"), Some(vec![Ok(mixed.clone())]));
         assert_eq!(
-            parse("n +5 =6"),
-            Some(vec![
-                Appended {
-                    id: id(5),
-                    outcome: Outcome::New
-                },
-                Appended {
-                    id: id(6),
-                    outcome: Outcome::Duplicate
-                },
-            ])
-        );
-        assert_eq!(
-            parse("r +5"),
-            Some(vec![Appended {
-                id: id(5),
-                outcome: Outcome::Retried
-            }])
+            parse("n +5 =6|eWRONGTYPE no|r +5"),
+            Some(vec![Ok(mixed), Err(error), Ok(retried)])
         );
         assert_eq!(parse("x +5"), None);
         assert_eq!(parse("n 5"), None);
+        assert_eq!(parse(""), None);
     }
 }

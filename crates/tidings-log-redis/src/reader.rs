@@ -177,6 +177,9 @@ impl Reader {
                 let behind = entries.len() >= asked;
                 self.hand_out(&mut link, position, entries, behind).await?;
             }
+            // Who was woken by this goes first: they are why it was read, and the next read brings
+            // the more.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -187,7 +187,7 @@ impl Reading {
         Ok(ms)
     }
 
-    async fn ask_script(
+    pub(crate) async fn ask_script(
         &self,
         partition: Partition,
         script: &Script,

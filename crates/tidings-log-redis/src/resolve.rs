@@ -164,7 +164,8 @@ async fn ask_cluster_node(
         .collect())
 }
 
-fn slot_run(run: &Value, asked: &Address) -> Option<(u16, u16, Address)> {
+/// One run of `CLUSTER SLOTS`: first slot, last slot, master.
+pub(crate) fn slot_run(run: &Value, asked: &Address) -> Option<(u16, u16, Address)> {
     let Value::Array(parts) = run else {
         return None;
     };

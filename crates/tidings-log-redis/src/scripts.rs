@@ -23,8 +23,24 @@ macro_rules! reading {
     };
 }
 
+macro_rules! appending {
+    ($file:literal) => {
+        concat!(include_str!("scripts/appending.lua"), include_str!($file))
+    };
+}
+
 pub(crate) static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/append.lua")));
+    LazyLock::new(|| Script::new(appending!("scripts/append.lua")));
+pub(crate) static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(appending!("scripts/commit.lua")));
+pub(crate) static LOAD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(reading!("scripts/load.lua")));
+pub(crate) static DUE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(reading!("scripts/due.lua")));
+pub(crate) static DEPTH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(reading!("scripts/depth.lua")));
+pub(crate) static RELAY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/relay.lua")));
 pub(crate) static READ: LazyLock<Script> =
     LazyLock::new(|| Script::new(reading!("scripts/read.lua")));
 pub(crate) static JUDGE: LazyLock<Script> =
@@ -37,6 +53,8 @@ pub(crate) static META: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/meta.lua")));
 pub(crate) static LEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/lease.lua")));
+pub(crate) static STAND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/stand.lua")));
 pub(crate) static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/settle.lua")));
 

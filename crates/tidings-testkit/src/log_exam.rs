@@ -1,5 +1,5 @@
-//! The exam that every log passes: each promise of the port [`EventLog`] is a case here, and the
-//! doc comment of the port is only the claim.
+//! The exam that every log passes: each promise of the ports [`EventLog`] and
+//! [`Records`](tidings_core::Records) is a case here, and their doc comments are only the claim.
 //!
 //! It is exported so that a log written elsewhere can sit it too. A [`Subject`] makes fresh logs
 //! and says in [`Features`] what can be done to them; cases that need more are skipped with a
@@ -25,19 +25,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tidings_core::{BoxFuture, EventLog};
+use tidings_core::record::RELAY_LEASE;
+use tidings_core::{BoxFuture, EventLog, Partition};
 
 mod appending;
 mod clock;
+mod committing;
 mod crowd;
+mod deadlines;
 mod dedup;
+mod documents;
 mod faults;
 mod filling;
+mod ledger;
+mod losses;
+mod outbox;
 mod reading;
 mod retention;
 mod room;
 mod tailing;
 mod verdicts;
+mod versions;
 
 pub use clock::ManualClock;
 
@@ -60,6 +68,8 @@ pub struct Setup {
     /// If given, an append must be refused once about this many bytes of data are retained, give
     /// or take a factor of four. Only asked of a subject with [`Features::bounded`].
     pub bytes: Option<usize>,
+    /// How long a relay holds an outbox without taking a turn.
+    pub relay_lease: Duration,
 }
 
 impl Default for Setup {
@@ -69,6 +79,7 @@ impl Default for Setup {
             partitions: 4,
             retention: Duration::from_secs(60 * 60),
             bytes: None,
+            relay_lease: RELAY_LEASE,
         }
     }
 }
@@ -322,5 +333,49 @@ table! {$
         a_restart_loses_nothing: Restarts,
         a_quiet_topic_resumes_after_a_restart: Restarts,
         a_tail_outlives_a_restart: Restarts,
+    }
+    committing {
+        a_commit_is_all_or_nothing: Nothing,
+        committed_events_are_like_appended_ones: Nothing,
+        a_conflict_changes_nothing: Nothing,
+        a_retried_commit_answers_the_first: Nothing,
+        of_many_with_one_name_one_is_applied: Nothing,
+        a_commit_is_remembered_for_its_time: Nothing,
+        a_known_key_stops_the_commit: Nothing,
+    }
+    versions {
+        a_stale_version_conflicts: Nothing,
+        versions_rise_and_never_restart: Nothing,
+        of_many_committers_none_is_overwritten: Nothing,
+    }
+    documents {
+        documents_come_back_as_they_were: Nothing,
+        names_keep_records_apart: Nothing,
+        records_live_for_their_lifetime: Nothing,
+        a_record_outlives_its_deadline: Nothing,
+        many_records_are_kept: Nothing,
+        too_large_commits_are_refused: Nothing,
+        a_partition_that_does_not_exist_has_no_records: Nothing,
+    }
+    deadlines {
+        deadlines_are_set_moved_and_cleared: Nothing,
+        due_brings_the_earliest_of_the_kinds_asked: Nothing,
+        a_deadline_fires_once: Nothing,
+        a_moved_deadline_is_gone: Nothing,
+        deadlines_go_with_their_record: Nothing,
+        a_deadline_needs_no_record: Nothing,
+    }
+    outbox {
+        an_outbox_keeps_the_order_of_commits: Nothing,
+        turns_keep_their_bounds: Nothing,
+        delivered_entries_are_forgotten: Nothing,
+        one_relay_at_a_time: Nothing,
+        an_empty_outbox_gives_the_lease_back: Nothing,
+        a_dead_relay_is_replaced: Nothing,
+    }
+    losses {
+        a_restart_keeps_records: Restarts,
+        a_lost_commit_never_was: Loses,
+        a_full_log_refuses_commits: Bounded,
     }
 }

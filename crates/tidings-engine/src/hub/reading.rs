@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus::IntGauge;
 use tidings_core::{
     EventId, From, LogError, Page, PageLimit, Partition, Placed, Printed, Topic, Verdict,
 };
@@ -65,45 +66,20 @@ impl Hub {
         place: EventId,
         limit: PageLimit,
     ) -> Result<Option<ReadPage>, LogError> {
-        let head = self.0.log.heads(vec![placed.clone()]).await?;
-        let head = head
-            .first()
-            .and_then(|head| head.topic)
-            .unwrap_or(EventId::ORIGIN);
+        let head = self.0.heads.of(&self.0.log, placed).await?;
         if !self.reached(placed.partition, head).await {
             return Ok(None);
         }
         let floor_ms = self.floor_ms();
-        let look = self.0.window.with(placed.partition, |part| {
-            part.vouches_for(place, floor_ms).then(|| {
-                part.look(
-                    &placed.topic,
-                    place,
-                    limit.events.saturating_add(1),
-                    floor_ms,
-                )
-            })
-        });
-        let Some(Look::Complete(found)) = look else {
-            return Ok(None);
-        };
-        let mut events: Vec<Arc<dyn Printed>> = Vec::new();
-        let (mut next, mut bytes, mut at_end) = (place, 0, true);
-        for delivered in found {
-            let size = delivered.event().data.len();
-            if events.len() == limit.events || (bytes > 0 && bytes + size > limit.bytes) {
-                at_end = false;
-                break;
+        Ok(self.0.window.with(placed.partition, |part| {
+            if !part.vouches_for(place, floor_ms) {
+                return None;
             }
-            bytes += size;
-            next = delivered.event().id;
-            events.push(delivered);
-        }
-        Ok(Some(ReadPage {
-            verdict: Verdict::Ok,
-            events,
-            next,
-            at_end,
+            let more = limit.events.saturating_add(1);
+            match part.look(&placed.topic, place, more, floor_ms) {
+                Look::Complete(found) => Some(page(found, place, limit)),
+                Look::Behind => None,
+            }
         }))
     }
 
@@ -134,6 +110,7 @@ impl Hub {
         from: From,
         limit: PageLimit,
     ) -> Result<Page, LogError> {
+        let _behind = Behind::new(&self.0.metrics.readers_behind);
         let _turn = self
             .0
             .log_reads
@@ -142,5 +119,47 @@ impl Hub {
             .map_err(|_| LogError::Unavailable("the hub has ended".into()))?;
         self.0.metrics.log_reads.inc();
         self.0.log.read(topic, from, limit).await
+    }
+}
+
+/// A reader that waits for a page from the log, counted for as long.
+struct Behind(IntGauge);
+
+impl Behind {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What of the events after a place fits into one page.
+fn page<'a>(
+    found: impl Iterator<Item = &'a Arc<Delivered>>,
+    place: EventId,
+    limit: PageLimit,
+) -> ReadPage {
+    let mut events: Vec<Arc<dyn Printed>> = Vec::new();
+    let (mut next, mut bytes, mut at_end) = (place, 0, true);
+    for delivered in found {
+        let size = delivered.event().data.len();
+        if events.len() == limit.events || (bytes > 0 && bytes + size > limit.bytes) {
+            at_end = false;
+            break;
+        }
+        bytes += size;
+        next = delivered.event().id;
+        events.push(delivered.clone());
+    }
+    ReadPage {
+        verdict: Verdict::Ok,
+        events,
+        next,
+        at_end,
     }
 }

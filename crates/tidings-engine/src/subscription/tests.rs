@@ -26,6 +26,7 @@ fn live(names: &[&str], from: From) -> Subscription {
 /// Steps until there is nothing more to do; what was handed out as text.
 fn run(one: &mut Subscription, window: &Window) -> Vec<String> {
     let mut told = Vec::new();
+    one.look_again();
     for _ in 0..100 {
         match one.step(window, &Limits::default(), 0) {
             Step::Idle => return told,
@@ -63,6 +64,7 @@ fn page(events: Vec<tidings_core::Event>, next: u64, at_end: bool) -> Answer {
 }
 
 fn ask(one: &mut Subscription, window: &Window) -> Ask {
+    one.look_again();
     match one.step(window, &Limits::default(), 0) {
         Step::Ask(ask) => ask,
         other => panic!("asks nothing: {other:?}"),

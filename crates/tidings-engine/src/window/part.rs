@@ -1,6 +1,7 @@
 //! One partition of the window: its events, its topics, whom they wake, what was taken back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, vec_deque};
+use std::iter::Take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,9 +65,9 @@ impl Wakes {
 
 /// What the window has for a topic after a place.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum Look<'a> {
     /// Everything after the place, up to the partition's level: these events (maybe none).
-    Complete(Vec<Arc<Delivered>>),
+    Complete(Take<vec_deque::Iter<'a, Arc<Delivered>>>),
     /// Something after the place is no longer here: ask the log.
     Behind,
 }
@@ -74,6 +75,18 @@ pub(crate) enum Look {
 impl Entry {
     fn is_idle(&self) -> bool {
         self.events.is_empty() && self.wakes.is_none()
+    }
+
+    /// Where the events after a place begin. Nearly everybody who asks is a few events behind the
+    /// end, and those are in the processor's cache; what a search touches is not.
+    fn after(&self, place: EventId) -> usize {
+        const NEAR: usize = 4;
+        let reached = |delivered: &&Arc<Delivered>| delivered.event().id <= place;
+        let mut newest = self.events.iter().rev().take(NEAR);
+        match newest.position(|delivered| reached(&delivered)) {
+            Some(behind) => self.events.len() - behind,
+            None => self.events.partition_point(|delivered| reached(&delivered)),
+        }
     }
 }
 
@@ -292,17 +305,21 @@ impl Part {
     /// What there is of a topic after a place that is known to be good, at most `max` events. More
     /// than `max` are cut off: the events then are complete up to the last one only. What was
     /// received before `floor_ms` is not served from here, even before it was dropped.
-    pub(crate) fn look(&self, topic: &Topic, place: EventId, max: usize, floor_ms: u64) -> Look {
+    pub(crate) fn look(
+        &self,
+        topic: &Topic,
+        place: EventId,
+        max: usize,
+        floor_ms: u64,
+    ) -> Look<'_> {
         let Some(entry) = self.topics.get(topic) else {
             return if place >= self.start {
-                Look::Complete(Vec::new())
+                Look::Complete(vec_deque::Iter::default().take(0))
             } else {
                 Look::Behind
             };
         };
-        let from = entry
-            .events
-            .partition_point(|delivered| delivered.event().id <= place);
+        let from = entry.after(place);
         let chained = || match entry.events.get(from) {
             Some(next) => next.event().prev.reaches(place),
             None => entry.last <= place,
@@ -314,7 +331,7 @@ impl Part {
         if next_is_too_old || (place < self.start && !chained()) {
             return Look::Behind;
         }
-        Look::Complete(entry.events.range(from..).take(max).cloned().collect())
+        Look::Complete(entry.events.range(from..).take(max))
     }
 
     pub(super) fn oldest_is_before(&self, floor_ms: u64) -> bool {

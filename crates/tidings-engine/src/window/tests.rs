@@ -49,7 +49,7 @@ const ROOM: usize = 1 << 20;
 fn ids(window: &Window, name: &str, place: u64, floor_ms: u64) -> Option<Vec<u64>> {
     window.with(P, |part| {
         match part.look(&topic(name), at(place), 100, floor_ms) {
-            Look::Complete(events) => Some(events.iter().map(|one| one.event().id.ms()).collect()),
+            Look::Complete(events) => Some(events.map(|one| one.event().id.ms()).collect()),
             Look::Behind => None,
         }
     })

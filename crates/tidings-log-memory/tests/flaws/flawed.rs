@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, BoxFuture, Draft, Event, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Prev, Tail, TailStep, Verdict,
+    Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
+    Page, PageLimit, Partition, Partitions, Placed, Prev, Settled, Tail, TailStep, Verdict,
 };
 
 use Flaw::*;
@@ -250,6 +250,15 @@ impl EventLog for FlawedLog {
 
     fn trim(&self, partition: Partition) -> BoxFuture<'_, Result<(), LogError>> {
         self.log.trim(partition)
+    }
+
+    fn settle(
+        &self,
+        events: Vec<(Partition, EventId)>,
+        want: Durability,
+        patience: Duration,
+    ) -> BoxFuture<'_, Settled> {
+        self.log.settle(events, want, patience)
     }
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {

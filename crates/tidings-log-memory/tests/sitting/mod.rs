@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_core::{BoxFuture, Clock, EventId, EventLog, PageLimit, Partition, Partitions};
-use tidings_log_memory::{MemoryLog, MemoryOptions, SystemClock};
+use tidings_log_memory::{MemoryLog, MemoryOptions, RecordsCopy, SystemClock};
 use tidings_testkit::log_exam::{Features, ManualClock, Setup, Sitting, Subject};
 
 pub(crate) struct Memory {
@@ -32,6 +32,7 @@ impl Subject for Memory {
             retention: setup.retention,
             max_bytes: setup.bytes.unwrap_or(MemoryOptions::MAX_BYTES),
             level_every: Duration::from_millis(50),
+            relay_lease: setup.relay_lease,
         };
         let manual = self.manual.then(|| Arc::new(ManualClock::default()));
         let clock: Arc<dyn Clock> = match &manual {
@@ -47,8 +48,8 @@ impl Subject for Memory {
 pub(crate) struct Seat {
     log: MemoryLog,
     manual: Option<Arc<ManualClock>>,
-    /// The last id of every partition at the cut.
-    cut: parking_lot::Mutex<Vec<(Partition, EventId)>>,
+    /// The last id of every partition at the cut, and its records.
+    cut: parking_lot::Mutex<Vec<(Partition, EventId, RecordsCopy)>>,
 }
 
 impl Sitting for Seat {
@@ -70,7 +71,8 @@ impl Sitting for Seat {
             let mut levels = Vec::new();
             for partition in self.log.partitions().all() {
                 let filled = self.log.fill(partition, PageLimit::default()).await?;
-                levels.push((partition, filled.level));
+                let records = self.log.copy_records(partition)?;
+                levels.push((partition, filled.level, records));
             }
             *self.cut.lock() = levels;
             Ok(())
@@ -79,8 +81,9 @@ impl Sitting for Seat {
 
     fn fall_back(&self) -> BoxFuture<'_, anyhow::Result<()>> {
         Box::pin(async {
-            for (partition, level) in self.cut.lock().iter() {
+            for (partition, level, records) in self.cut.lock().iter() {
                 self.log.lose_suffix(*partition, *level)?;
+                self.log.lose_records(*partition, records.clone())?;
             }
             Ok(())
         })

@@ -16,7 +16,7 @@ pub struct RawEntry {
 
 /// Entries, and the ids of pending ones that somebody has deleted; `None` when the answer has
 /// another shape.
-pub(super) fn raw_entries(answer: Value) -> Option<(Vec<RawEntry>, Vec<String>)> {
+pub(crate) fn raw_entries(answer: Value) -> Option<(Vec<RawEntry>, Vec<String>)> {
     let (mut entries, mut gone) = (Vec::new(), Vec::new());
     let Value::Array(streams) = answer else {
         return (answer == Value::Nil).then_some((entries, gone));

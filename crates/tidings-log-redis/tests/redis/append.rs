@@ -224,3 +224,39 @@ async fn without_redis_nothing_was_stored_and_it_is_said_in_time() -> Result<()>
     assert_eq!(all_data(&log, &topic).await?, ["0", "3"]);
     Ok(())
 }
+
+/// What callers bring to several partitions of one server at the same time is one script call, and
+/// what is wrong with one partition's keys is that partition's alone.
+#[tokio::test]
+async fn partitions_share_a_call_but_not_their_errors() -> Result<()> {
+    let server = RedisServer::start().await?;
+    let log = common::connect(common::options(server.url())).await?;
+    let append = |partition: u16, name: &'static str| {
+        log.append(placed(partition, name).partition, vec![draft(name, "1")])
+    };
+    for partition in 0..4 {
+        append(partition, "test/shared").await?;
+    }
+    let calls = async || anyhow::Ok(server.command_stats().await?["evalsha"]);
+    let before = calls().await?;
+    let all = (0..4).map(|partition| append(partition, "test/shared"));
+    for appended in futures_util::future::join_all(all).await {
+        assert_eq!(appended?[0].outcome, Outcome::New);
+    }
+    assert_eq!(calls().await? - before, 1, "all four in one call");
+
+    let redis::Value::Array(heads) = server.command(&["KEYS", "*head:test/shared"]).await? else {
+        anyhow::bail!("KEYS answers with a list");
+    };
+    let head: String = redis::from_redis_value(heads[0].clone())?;
+    server.command(&["DEL", &head]).await?;
+    server.command(&["RPUSH", &head, "not an id"]).await?;
+    let before = calls().await?;
+    let all = (0..4).map(|partition| append(partition, "test/shared"));
+    let appended = futures_util::future::join_all(all).await;
+    let refused = |one: &Result<_, LogError>| matches!(one, Err(LogError::Refused(_)));
+    assert_eq!(appended.iter().filter(|one| refused(one)).count(), 1);
+    assert_eq!(appended.iter().filter(|one| one.is_ok()).count(), 3);
+    assert_eq!(calls().await? - before, 1, "still in one call");
+    Ok(())
+}

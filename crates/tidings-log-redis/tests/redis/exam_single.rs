@@ -49,6 +49,7 @@ impl Sitting for Seat {
                 partitions: Partitions::new(self.setup.partitions)
                     .expect("the exam asks for a few"),
                 retention: self.setup.retention,
+                relay_lease: self.setup.relay_lease,
                 ..common::options(self.server.url())
             };
             Ok(Arc::new(common::connect(options).await?) as Arc<dyn EventLog>)

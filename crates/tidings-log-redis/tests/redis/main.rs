@@ -3,12 +3,15 @@
 
 mod append;
 mod common;
-mod exam_cluster;
-mod exam_sentinel;
+mod doctor;
+mod exam_several;
 mod exam_single;
 mod failovers;
 mod faults;
 mod following;
 mod ingest;
+mod intercept;
+mod records;
 mod settings;
+mod settling;
 mod soundness;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tidings_adapter::axum::serve::ListenerExt as _;
-use tidings_adapter::{Adapter, Hub, HubOptions, Limits, axum};
+use tidings_adapter::{Adapter, Hub, Limits, axum, hub_options};
 use tidings_core::{BoxFuture, Clock, EventId, EventLog, Partition};
 use tidings_log_memory::{MemoryLog, MemoryOptions, SystemClock};
 use tidings_log_redis::{RedisLog, RedisOptions};
@@ -169,10 +169,9 @@ impl Cluster {
             .thread_name(&thread)
             .enable_all()
             .build()?;
-        let options = HubOptions {
-            limits: self.setup.limits.clone(),
-            ownership: adapter.ownership(),
-        };
+        let adapter = [adapter];
+        let options = hub_options(self.setup.limits.clone(), &adapter);
+        let [adapter] = adapter;
         let registry = prometheus::Registry::new();
         let log = self.log.open(self.clock.clone(), registry.clone());
         let (fault, clock) = (self.fault.clone(), self.clock.clone());

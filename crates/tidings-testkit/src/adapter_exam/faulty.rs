@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, BoxFuture, Draft, EventId, EventLog, Filled, From, Head, LogError, Page, PageLimit,
-    Partition, Partitions, Placed, Tail, TailStep, Verdict,
+    Appended, BoxFuture, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError, Page,
+    PageLimit, Partition, Partitions, Placed, Settled, Tail, TailStep, Verdict,
 };
 use tokio::sync::watch;
 
@@ -22,6 +22,8 @@ pub enum Fault {
     Full,
     /// The answers to appends are lost: they are stored, and nobody knows.
     Unsure,
+    /// Tails bring nothing, and do not know it: connected, healthy, and deaf.
+    Deaf,
 }
 
 /// Any log, and what is wrong with it. Clones share the fault.
@@ -126,6 +128,20 @@ impl EventLog for Faulty {
         Box::pin(async move { self.reach()?.trim(partition).await })
     }
 
+    fn settle(
+        &self,
+        events: Vec<(Partition, EventId)>,
+        want: Durability,
+        patience: Duration,
+    ) -> BoxFuture<'_, Settled> {
+        Box::pin(async move {
+            match self.reach() {
+                Ok(log) => log.settle(events, want, patience).await,
+                Err(_) => Settled::STORED,
+            }
+        })
+    }
+
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(async move { self.reach()?.time_ms().await })
     }
@@ -143,7 +159,9 @@ impl Tail for FaultyTail {
     fn next(&mut self) -> BoxFuture<'_, TailStep> {
         Box::pin(async move {
             loop {
-                let away = *self.fault.borrow_and_update() == Fault::Away;
+                let fault = *self.fault.borrow_and_update();
+                let away = fault == Fault::Away;
+                let open = !away && fault != Fault::Deaf;
                 if away && !self.down {
                     self.down = true;
                     let reason = "as the exam wants it".to_owned();
@@ -158,7 +176,7 @@ impl Tail for FaultyTail {
                         // Nobody can change it any more.
                         return self.tail.next().await;
                     },
-                    step = self.tail.next(), if !away => return step,
+                    step = self.tail.next(), if open => return step,
                 }
             }
         })

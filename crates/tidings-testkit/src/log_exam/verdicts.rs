@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use tidings_core::record::RELAY_LEASE;
 use tidings_core::{EventId, From, Prev, Verdict};
 
 use super::room::{Room, counted, ids, placed};
@@ -218,6 +219,7 @@ const HALF_SECOND: Setup = Setup {
     partitions: 4,
     retention: Duration::from_millis(500),
     bytes: None,
+    relay_lease: RELAY_LEASE,
 };
 
 pub(super) async fn heads_are_kept_for_24_retentions(subject: &dyn Subject) -> Result<()> {
