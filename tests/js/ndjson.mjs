@@ -8,13 +8,27 @@ export function say(kind, fields = {}) {
 
 /** Resolves when standard input ends (the test has died or let go) or brings the line "quit". */
 export function untilQuit() {
-  return new Promise((resolve) => {
+  return eachLine((line) => line.trim() === 'quit')
+}
+
+/** Carries out the commands on standard input, one JSON object a line, until it ends. */
+export function commanded(carryOut) {
+  return eachLine((line) => void carryOut(JSON.parse(line)))
+}
+
+/** Hands over the lines of standard input, until it ends or a line is the last one. */
+function eachLine(isLast) {
+  return new Promise((resolve, reject) => {
     let text = ''
     process.stdin.setEncoding('utf8')
     process.stdin.on('data', (chunk) => {
       const lines = (text + chunk).split('\n')
       text = lines.pop()
-      if (lines.some((line) => line.trim() === 'quit')) resolve()
+      try {
+        if (lines.some((line) => isLast(line))) resolve()
+      } catch (error) {
+        reject(error)
+      }
     })
     process.stdin.on('end', resolve)
     process.stdin.on('error', resolve)

@@ -150,6 +150,15 @@ impl Instance {
     /// # Errors
     /// When it does not leave in time or not with status 0.
     pub async fn terminate(&mut self) -> Result<()> {
+        self.tell_to_leave().await?;
+        self.left().await
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn tell_to_leave(&self) -> Result<()> {
         let pid = self.child.id().context("it has ended already")?.to_string();
         ensure!(
             Command::new("kill")
@@ -159,6 +168,14 @@ impl Instance {
                 .success(),
             "kill -TERM failed"
         );
+        Ok(())
+    }
+
+    /// Waits until it has left by itself.
+    ///
+    /// # Errors
+    /// When it does not leave in time or not with status 0.
+    pub async fn left(&mut self) -> Result<()> {
         let status = tokio::time::timeout(SOON, self.child.wait())
             .await
             .with_context(|| self.printed())??;

@@ -119,6 +119,13 @@ impl Received {
         Ok(())
     }
 
+    /// The data of the last event of a topic.
+    #[must_use]
+    pub fn last(&self, topic: &str) -> Option<&str> {
+        let (_, data) = self.topics.get(topic)?.last()?;
+        Some(data)
+    }
+
     /// How many events were read.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,25 +6,22 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use tidings_core::{
-    Action, Actions, Appended, Close, Frame, Input, Received, Refused, Session, TimerId,
-};
-use tidings_engine::{Delivery, Hub, PublishError, Reader};
+use tidings_core::{Action, Actions, Close, Frame, Input, Received, Refused, Session, TimerId};
+use tidings_engine::{Delivery, Hub, Reader, Slow};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limits::DriverLimits;
+use crate::works::{Done, Flooded, Works};
 
-/// How many publishes of one session may be under way. A session that asks for more is closed: it
-/// is being flooded, and its client's frames are read no faster than they are answered.
-const PUBLISHES_MAX: usize = 64;
+/// Deliveries in a row after which the rest (farewell, timers, publishes) is looked at, too: it is
+/// hardly ever ready, and must not wait for a client that is never level.
+const DELIVERIES_IN_A_ROW: u8 = 16;
 
 /// One client's session with all that performs it.
 pub(crate) struct Conversation {
@@ -35,10 +32,12 @@ pub(crate) struct Conversation {
     actions: Actions,
     timers: Vec<(TimerId, Instant)>,
     alarm: Option<Pin<Box<Sleep>>>,
-    publishes: FuturesUnordered<BoxFuture<'static, (u32, Result<Appended, PublishError>)>>,
+    works: Works,
     leaving: Leaving,
-    /// This connection's share of the drain's spread.
-    leave_after: Duration,
+    /// This connection's share of the time over which clients are told to come back.
+    share: f64,
+    /// Deliveries since anything else was looked at.
+    in_a_row: u8,
     /// What the session wants written, oldest first.
     frames: VecDeque<Frame>,
     frame_bytes: usize,
@@ -50,8 +49,8 @@ pub(crate) struct Conversation {
 /// The instance's farewell, as this connection gets it.
 enum Leaving {
     Stays(Pin<Box<WaitForCancellationFutureOwned>>),
-    Told { at: Instant },
-    Over { by: Instant },
+    Told(Pin<Box<Sleep>>),
+    Over(Pin<Box<Sleep>>),
 }
 
 /// How a conversation ends.
@@ -78,14 +77,15 @@ impl Conversation {
         let reader = hub.reader();
         let mut conversation = Self {
             session,
-            leave_after: limits.drain_spread.mul_f64(reader.share()),
+            share: reader.share(),
             reader,
             limits,
             actions: Actions::default(),
             timers: Vec::new(),
             alarm: None,
-            publishes: FuturesUnordered::new(),
+            works: Works::default(),
             leaving: Leaving::Stays(Box::pin(hub.draining().clone().cancelled_owned())),
+            in_a_row: 0,
             frames: VecDeque::new(),
             frame_bytes: 0,
             head: None,
@@ -95,6 +95,11 @@ impl Conversation {
         };
         conversation.feed(Input::Opened);
         conversation
+    }
+
+    /// When the instance leaves, this one is told first: its client waits for an answer.
+    pub(crate) fn leaves_first(&mut self) {
+        self.share = 0.0;
     }
 
     /// Takes a message from the client.
@@ -129,6 +134,34 @@ impl Conversation {
         all.freeze()
     }
 
+    /// Like [`pop_all`](Self::pop_all), as one chunk of an HTTP/1.1 body with its head and its end.
+    pub(crate) fn pop_chunk(&mut self, limit: usize) -> Vec<u8> {
+        let (mut frames, mut bytes) = (0, 0);
+        for frame in &self.frames {
+            if frames > 0 && bytes + frame.len() > limit {
+                break;
+            }
+            frames += 1;
+            bytes += frame.len();
+        }
+        // A chunk of no bytes would end the body.
+        let (head, tail) = if bytes == 0 {
+            (String::new(), "")
+        } else {
+            (format!("{bytes:x}\r\n"), "\r\n")
+        };
+        let mut chunk = Vec::with_capacity(head.len() + bytes + tail.len());
+        chunk.extend_from_slice(head.as_bytes());
+        for frame in self.frames.drain(..frames) {
+            for part in [&frame.head, &frame.body, &frame.tail] {
+                chunk.extend_from_slice(part);
+            }
+        }
+        self.frame_bytes -= bytes;
+        chunk.extend_from_slice(tail.as_bytes());
+        chunk
+    }
+
     /// Whether the session wants anything written.
     pub(crate) fn has_frames(&self) -> bool {
         !self.frames.is_empty()
@@ -156,15 +189,59 @@ impl Conversation {
     /// only taken when `deliver` is set: while something is unwritten the log is the queue.
     /// Cancel-safe.
     pub(crate) async fn turn(&mut self, deliver: bool) {
+        std::future::poll_fn(|cx| self.poll_turn(deliver, cx)).await;
+    }
+
+    /// Deliveries first: they are what a connection is woken for, thousands of times as often as
+    /// for the rest.
+    fn poll_turn(&mut self, deliver: bool, cx: &mut Context<'_>) -> Poll<()> {
         if self.end.is_some() {
-            return std::future::pending().await;
+            return Poll::Pending;
         }
-        tokio::select! {
-            biased;
-            () = farewell(&mut self.leaving, self.leave_after) => self.take_leave(),
-            () = ring(&mut self.alarm) => self.ring_timers(),
-            Some((tag, result)) = self.publishes.next(), if !self.publishes.is_empty() => self.published(tag, &result),
-            delivery = self.reader.next(), if deliver => self.deliver(&delivery),
+        if deliver
+            && self.in_a_row < DELIVERIES_IN_A_ROW
+            && let Poll::Ready(delivery) = self.reader.poll_next(cx)
+        {
+            self.in_a_row += 1;
+            self.deliver(&delivery);
+            return Poll::Ready(());
+        }
+        let overdue = std::mem::take(&mut self.in_a_row) == DELIVERIES_IN_A_ROW;
+        if self.poll_farewell(cx).is_ready() {
+            self.take_leave();
+        } else if let Some(alarm) = &mut self.alarm
+            && alarm.as_mut().poll(cx).is_ready()
+        {
+            self.ring_timers();
+        } else if let Poll::Ready(done) = self.poll_works(cx) {
+            self.done(&done);
+        } else if deliver && overdue {
+            let delivery = ready!(self.reader.poll_next(cx));
+            self.deliver(&delivery);
+        } else {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_works(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        if self.works.is_empty() {
+            return Poll::Pending;
+        }
+        std::pin::pin!(self.works.next(&self.hub)).poll(cx)
+    }
+
+    /// Waits for this connection's place in the farewell: each has another share of the spread.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.leaving {
+                Leaving::Stays(cancelled) => {
+                    ready!(cancelled.as_mut().poll(cx));
+                    let told = tokio::time::sleep_until(self.hub.told_at(self.share));
+                    self.leaving = Leaving::Told(Box::pin(told));
+                }
+                Leaving::Told(at) | Leaving::Over(at) => return at.as_mut().poll(cx),
+            }
         }
     }
 
@@ -185,24 +262,35 @@ impl Conversation {
         });
     }
 
-    fn published(&mut self, tag: u32, result: &Result<Appended, PublishError>) {
-        let result = result
-            .as_ref()
-            .map(|appended| *appended)
-            .map_err(|error| error as &(dyn std::error::Error + Send));
-        self.feed(Input::Published { tag, result });
+    fn done(&mut self, done: &Done) {
+        self.feed(match done {
+            Done::Published(tag, result) => Input::Published {
+                tag: *tag,
+                result: result
+                    .as_ref()
+                    .map(|appended| *appended)
+                    .map_err(|error| error as &(dyn std::error::Error + Send)),
+            },
+            Done::Committed(tag, result) => Input::Committed {
+                tag: *tag,
+                result: result.as_ref(),
+            },
+            Done::Called(tag, result) => Input::Called {
+                tag: *tag,
+                result: result.as_ref(),
+            },
+        });
     }
 
     fn take_leave(&mut self) {
         match self.leaving {
             Leaving::Stays(_) => {}
-            Leaving::Told { .. } => {
-                self.leaving = Leaving::Over {
-                    by: Instant::now() + self.limits.goodbye,
-                };
+            Leaving::Told(_) => {
+                let over = tokio::time::sleep(self.limits.goodbye);
+                self.leaving = Leaving::Over(Box::pin(over));
                 self.feed(Input::Draining);
             }
-            Leaving::Over { .. } => self.close(GOING_AWAY, "the instance is leaving"),
+            Leaving::Over(_) => self.close(GOING_AWAY, "the instance is leaving"),
         }
     }
 
@@ -267,7 +355,18 @@ impl Conversation {
                     );
                 }
                 Action::Unsubscribe(sub) => self.reader.unsubscribe(sub),
-                Action::Publish { tag, draft } => self.publish(tag, draft),
+                Action::Publish { tag, draft } => {
+                    let asked = self.works.publish(&self.hub, tag, draft);
+                    self.asked(asked);
+                }
+                Action::Commit { tag, command } => {
+                    let asked = self.works.command(&self.hub, tag, command);
+                    self.asked(asked);
+                }
+                Action::Call { tag, call } => {
+                    let asked = self.works.call(&self.hub, tag, call);
+                    self.asked(asked);
+                }
                 Action::SetTimer { timer, after } => self.set_timer(timer, after),
                 Action::ClearTimer(timer) => self.timers.retain(|(one, _)| *one != timer),
                 Action::Respond { status, headers } => self.head = Some(Head { status, headers }),
@@ -286,8 +385,14 @@ impl Conversation {
         self.frame_bytes += frame.len();
         self.frames.push_back(frame);
         if self.frame_bytes > self.limits.unwritten_bytes && self.frames.len() > 1 {
+            self.too_slow(Slow::Unwritten);
             self.close(TRY_AGAIN_LATER, "too slow");
         }
+    }
+
+    /// Counts this connection as one that does not keep up.
+    pub(crate) fn too_slow(&self, slow: Slow) {
+        self.hub.too_slow(slow);
     }
 
     fn set_timer(&mut self, timer: TimerId, after: Duration) {
@@ -297,41 +402,42 @@ impl Conversation {
         self.set_alarm();
     }
 
-    fn publish(&mut self, tag: u32, draft: tidings_core::Draft) {
-        if self.publishes.len() >= PUBLISHES_MAX {
-            self.close(TRY_AGAIN_LATER, "too many publishes under way");
-            return;
+    fn asked(&mut self, asked: Result<(), Flooded>) {
+        if asked.is_err() {
+            self.close(TRY_AGAIN_LATER, "too much under way");
         }
-        let hub = self.hub.clone();
-        self.publishes.push(Box::pin(async move {
-            let result = hub
-                .publish(vec![draft])
-                .await
-                .pop()
-                .unwrap_or(Err(PublishError::Draining));
-            (tag, result)
-        }));
     }
 }
 
 impl Drop for Conversation {
-    /// The session hears that its client is gone; what it then still publishes is published.
+    /// The session hears that its client is gone; what it then still publishes is published, and
+    /// what it commands is done, after what it had asked for before.
     fn drop(&mut self) {
         let mut actions = Actions::default();
         self.session
             .handle(self.hub.now(), Input::Closed, &mut actions);
-        let drafts: Vec<_> = actions
-            .drain()
-            .filter_map(|action| match action {
-                Action::Publish { draft, .. } => Some(draft),
-                _ => None,
-            })
-            .collect();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && !drafts.is_empty()
-        {
+        let mut commands: Vec<_> = self.works.take_commands().collect();
+        let mut drafts = Vec::new();
+        for action in actions.drain() {
+            match action {
+                Action::Publish { draft, .. } => drafts.push(draft),
+                Action::Commit { command, .. } => commands.push(command),
+                _ => {}
+            }
+        }
+        if drafts.is_empty() && commands.is_empty() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let hub = self.hub.clone();
-            runtime.spawn(async move { hub.publish(drafts).await });
+            runtime.spawn(async move {
+                hub.publish(drafts).await;
+                for command in commands {
+                    if let Err(error) = hub.command(command).await {
+                        tracing::warn!(%error, "a command of a closed connection came to nothing");
+                    }
+                }
+            });
         }
     }
 }
@@ -342,27 +448,4 @@ pub(crate) fn joined(frame: Frame) -> Bytes {
         return frame.body;
     }
     [frame.head, frame.body, frame.tail].concat().into()
-}
-
-async fn ring(alarm: &mut Option<Pin<Box<Sleep>>>) {
-    match alarm {
-        Some(alarm) => alarm.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for this connection's place in the farewell: each has another share of the spread.
-async fn farewell(leaving: &mut Leaving, after: Duration) {
-    loop {
-        match leaving {
-            Leaving::Stays(cancelled) => {
-                cancelled.as_mut().await;
-                *leaving = Leaving::Told {
-                    at: Instant::now() + after,
-                };
-            }
-            Leaving::Told { at } => return tokio::time::sleep_until(*at).await,
-            Leaving::Over { by } => return tokio::time::sleep_until(*by).await,
-        }
-    }
 }

@@ -67,17 +67,22 @@
 
 pub mod adapter;
 mod conversation;
+pub mod jwt;
 pub mod limits;
 pub mod longpoll;
+pub mod outside;
+mod port;
 mod respond;
 pub mod sse;
+mod works;
 pub mod ws;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, hub_options};
 pub use limits::DriverLimits;
 pub use tidings_core::*;
 pub use tidings_engine::{
-    Delivery, Health, Hub, HubOptions, Limits, Ownership, PublishError, ReadPage, Reader,
+    Delivery, Health, Hub, HubOptions, Limits, Ownership, Probe, PublishError, ReadPage, Reader,
+    Rules, Slow, trace,
 };
 
 pub use {axum, bytes, http, serde, serde_json};

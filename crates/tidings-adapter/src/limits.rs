@@ -15,10 +15,8 @@ pub struct DriverLimits {
     /// How long an SSE response waits for the session's first word before it answers 200: until
     /// then a refusal can still be an HTTP status.
     pub first_frame: Duration,
-    /// When the instance leaves, connections are told so one after the other over this time, so
-    /// that those who come back do not come at once.
-    pub drain_spread: Duration,
-    /// How long a session that was told so has to close.
+    /// How long a session that was told that the instance leaves has to close. When it is told is
+    /// the hub's affair ([`Hub::drain`](tidings_engine::Hub::drain)).
     pub goodbye: Duration,
 }
 
@@ -29,7 +27,6 @@ impl Default for DriverLimits {
             unwritten_bytes: 1024 * 1024,
             write_stall: Duration::from_secs(30),
             first_frame: Duration::from_secs(5),
-            drain_spread: Duration::ZERO,
             goodbye: Duration::from_secs(3),
         }
     }

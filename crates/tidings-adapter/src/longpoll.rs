@@ -11,7 +11,8 @@ use crate::respond;
 
 /// Performs a session as one HTTP answer. How long it waits is the session's affair: it sets a
 /// timer and closes. Frames become the body, [`Respond`](tidings_core::Action::Respond) the status
-/// and headers. When the client goes away, the session ends with it.
+/// and headers. When the client goes away, the session ends with it. When the instance leaves, it is
+/// told so at once: clients ask again whenever they have their answer, there is nothing to spread.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -58,6 +59,7 @@ use crate::respond;
 /// ```
 pub async fn serve(hub: &Hub, session: impl Session + 'static, limits: DriverLimits) -> Response {
     let mut conversation = Conversation::open(hub, Box::new(session), limits);
+    conversation.leaves_first();
     while conversation.end().is_none() {
         conversation.turn(true).await;
     }

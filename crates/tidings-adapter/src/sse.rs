@@ -2,7 +2,14 @@
 //!
 //! The connection's own task polls the body, and only when it has room to write; so there is no
 //! task and no queue per stream, and a slow client slows only itself.
+//!
+//! A server that owns the socket can go further: once the head is written it takes the [`Stream`]
+//! out of the answer and lets it write to the socket itself. What the HTTP library holds per
+//! connection is then free, and an event costs one write of one piece.
 
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,8 +18,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use tidings_core::Session;
 use tidings_engine::Hub;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::conversation::{Conversation, End};
 use crate::limits::DriverLimits;
@@ -73,7 +82,9 @@ pub async fn serve(hub: &Hub, session: impl Session + 'static, limits: DriverLim
     if let Some(End::Refused(refused)) = conversation.end() {
         return respond::refusal(refused, head);
     }
-    let mut response = Response::new(Body::from_stream(body(conversation)));
+    let stream = Stream(Arc::new(Mutex::new(Some(conversation))));
+    let mut response = Response::new(Body::from_stream(body(stream.clone())));
+    response.extensions_mut().insert(stream);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -87,13 +98,17 @@ pub async fn serve(hub: &Hub, session: impl Session + 'static, limits: DriverLim
 }
 
 fn body(
-    conversation: Box<Conversation>,
-) -> impl stream::Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    stream::unfold(conversation, |mut conversation| async move {
+    stream: Stream,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    stream::unfold(Ok(stream), |state| async move {
+        let mut conversation = match state {
+            Ok(stream) => stream.take()?,
+            Err(conversation) => conversation,
+        };
         loop {
             if conversation.has_frames() {
                 let pending = conversation.pop_all(CHUNK);
-                return Some((Ok(pending), conversation));
+                return Some((Ok(pending), Err(conversation)));
             }
             if conversation.end().is_some() {
                 return None;
@@ -101,6 +116,58 @@ fn body(
             conversation.turn(true).await;
         }
     })
+}
+
+/// An event stream that has not begun. [`serve`] puts it into its answer's extensions beside the
+/// body: whichever is used first has it.
+#[derive(Clone)]
+pub struct Stream(Arc<Mutex<Option<Box<Conversation>>>>);
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").finish()
+    }
+}
+
+impl Stream {
+    fn take(&self) -> Option<Box<Conversation>> {
+        self.0.lock().take()
+    }
+
+    /// Writes the stream as the chunks of an HTTP/1.1 body (RFC 9112 §7.1) to a socket on which the
+    /// answer's head went out, until the session closes or the client has gone; then shuts the
+    /// writing side down. `listen` says whether nothing was read behind the request: whoever sends
+    /// more is not listened to, and its end is found out by writing.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn run<S>(self, mut socket: S, mut listen: bool) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(mut conversation) = self.take() else {
+            return Ok(());
+        };
+        loop {
+            while conversation.has_frames() {
+                socket.write_all(&conversation.pop_chunk(CHUNK)).await?;
+                socket.flush().await?;
+            }
+            if conversation.end().is_some() {
+                socket.write_all(b"0\r\n\r\n").await?;
+                return socket.shutdown().await;
+            }
+            let mut byte = [0];
+            tokio::select! {
+                biased;
+                () = conversation.turn(true) => {}
+                read = socket.read(&mut byte), if listen => match read? {
+                    0 => return Ok(()),
+                    _ => listen = false,
+                },
+            }
+        }
+    }
 }
 
 /// What is pending goes out as one chunk of about this size at most. A copy costs a hundredth of the

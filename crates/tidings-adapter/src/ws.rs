@@ -11,7 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Sink as _, Stream as _};
 use tidings_core::{Frame, FrameKind, Received, Refused, Session};
-use tidings_engine::Hub;
+use tidings_engine::{Hub, Slow};
 use tokio::time::Instant;
 
 use crate::conversation::{Conversation, End, joined};
@@ -96,6 +96,7 @@ impl Line {
                 happened = std::future::poll_fn(|cx| poll_socket(socket, unsent, flushed, cx)) => happened,
                 () = conversation.turn(level) => continue,
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    conversation.too_slow(Slow::Stalled);
                     return; // no progress in writing: nobody is there to read a goodbye
                 }
             };

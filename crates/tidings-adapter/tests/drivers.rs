@@ -289,11 +289,7 @@ async fn heartbeats_go_on_while_a_replay_is_written() {
 #[tokio::test]
 async fn everybody_is_told_to_come_back_when_the_instance_leaves() {
     let hub = hub();
-    let limits = DriverLimits {
-        drain_spread: Duration::from_millis(200),
-        ..DriverLimits::default()
-    };
-    let address = serve(&hub, None, limits.clone()).await;
+    let address = serve(&hub, None, DriverLimits::default()).await;
     let mut sockets = Vec::new();
     for _ in 0..10 {
         let mut socket = connect(address).await;
@@ -303,7 +299,7 @@ async fn everybody_is_told_to_come_back_when_the_instance_leaves() {
     }
     let drained = tokio::spawn({
         let hub = hub.clone();
-        async move { hub.drain(limits.drain_spread).await }
+        async move { hub.drain(Duration::from_millis(200)).await }
     });
     for socket in &mut sockets {
         assert_eq!(closed(socket).await, Some((1001, "come back".to_owned())));

@@ -1,9 +1,15 @@
-//! Who publishes and reads: API keys and what they open.
+//! Who publishes and reads: API keys, tokens of issuers, and what they open.
 //!
-//! A key comes as `Authorization: Bearer <key>`. A browser's `EventSource` can send no header, so a
-//! query parameter is taken as well (`?access_token=` or `?key=`); such keys end up in histories and
-//! proxies' logs, so give browsers keys that open little. Only digests of keys are kept, and they
-//! are compared in constant time, all of them, so that timing tells nothing about any.
+//! Either comes as `Authorization: Bearer …`. A browser's `EventSource` can send no header, so a
+//! query parameter is taken as well (`?access_token=` or `?key=`); what stands there ends up in
+//! histories and proxies' logs, so give browsers tokens that live shortly, or keys that open little.
+//! Only digests of keys are kept, and they are compared in constant time, all of them, so that
+//! timing tells nothing about any. No cookie is ever looked at.
+
+pub mod issuers;
+pub mod rate;
+pub mod rights;
+pub mod template;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,49 +18,66 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
-use tidings_core::{Topic, TopicPattern};
+use tidings_adapter::jwt::KeyError;
+use tidings_core::Now;
 
 use crate::config::{Config, Key, Pattern};
-use crate::problem::{Cause, Problem};
+use crate::problem::Problem;
+use issuers::Issuers;
+use rate::{Budget, Rate};
+use rights::Open;
+pub use rights::{Rights, Who};
 
-/// What somebody may do.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Rights {
-    /// The key's name; `None` for anybody.
-    pub name: Option<String>,
-    publish: Vec<TopicPattern>,
-    read: Vec<TopicPattern>,
-}
-
-/// All keys.
+/// All keys and issuers.
 pub struct Keyring {
     keys: Vec<([u8; 32], Arc<Rights>)>,
     anybody: Arc<Rights>,
+    issuers: Issuers,
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .keys
-            .iter()
-            .filter_map(|(_, rights)| rights.name.as_deref());
-        f.debug_list().entries(names).finish()
+        let names = self.keys.iter().map(|(_, rights)| &rights.who);
+        f.debug_struct("Keyring")
+            .field("keys", &names.collect::<Vec<_>>())
+            .field("issuers", &self.issuers.names().collect::<Vec<_>>())
+            .finish()
     }
 }
 
-/// The query parameters that may carry a key; the first is RFC 6750 §2.3's.
+/// The query parameters that may carry a key or a token; the first is RFC 6750 §2.3's.
 const PARAMETERS: [&str; 2] = ["access_token", "key"];
 
+/// Whether a configuration lets nobody do anything.
+#[must_use]
+pub fn is_closed(config: &Config) -> bool {
+    let api = &config.api;
+    config.keys.is_empty()
+        && config.issuers.is_empty()
+        && api.anonymous_publish.is_empty()
+        && api.anonymous_read.is_empty()
+}
+
 impl Keyring {
-    /// The keys of a configuration.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let rights = |name, publish: &[Pattern], read: &[Pattern]| {
-            let patterns = |list: &[Pattern]| list.iter().map(|one| one.0.clone()).collect();
+    /// The keys and issuers of a configuration. Begins to fetch what issuers publish.
+    ///
+    /// # Errors
+    /// [`KeyError`] when an issuer's keys cannot be used.
+    ///
+    /// # Panics
+    /// With an issuer whose keys are in a file or at an address, outside of a tokio runtime.
+    pub fn new(config: &Config) -> Result<Self, KeyError> {
+        let rights = |who, publish: &[Pattern], read: &[Pattern], rate: Option<Rate>| {
+            let open = |list: &[Pattern]| Open {
+                patterns: list.iter().map(|one| one.0.clone()).collect(),
+                narrowed: None,
+            };
             Arc::new(Rights {
-                name,
-                publish: patterns(publish),
-                read: patterns(read),
+                who,
+                publish: open(publish),
+                read: open(read),
+                until_unix_ms: None,
+                budget: rate.map(|rate| Arc::new(Budget::new(rate))),
             })
         };
         let digest = |key: &Key| match (&key.key, &key.key_sha256) {
@@ -63,45 +86,57 @@ impl Keyring {
             (None, None) => None,
         };
         let entry = |key: &Key| {
-            let rights = rights(Some(key.name.clone()), &key.publish, &key.read);
+            let who = Who::Key(key.name.clone());
+            let rate = Rate::new(key.publish_per_second.get(), key.burst.get());
+            let rights = rights(who, &key.publish, &key.read, rate);
             digest(key).map(|digest| (digest, rights))
         };
         let api = &config.api;
-        Self {
+        Ok(Self {
             keys: config.keys.iter().filter_map(entry).collect(),
-            anybody: rights(None, &api.anonymous_publish, &api.anonymous_read),
-        }
+            anybody: rights(
+                Who::Anybody,
+                &api.anonymous_publish,
+                &api.anonymous_read,
+                None,
+            ),
+            issuers: Issuers::new(&config.issuers)?,
+        })
     }
 
-    /// Whether nobody may do anything.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.keys.is_empty() && self.anybody.publish.is_empty() && self.anybody.read.is_empty()
-    }
-
-    /// Who sent a request.
+    /// Who sent a request. Waits only for an issuer's keys, and bounded.
     ///
     /// # Errors
-    /// 401 when a key was sent and is not known: it is never taken for no key at all.
-    pub fn identify(&self, request: &Parts) -> Result<Arc<Rights>, Problem> {
+    /// 401 when a key or token was sent and is not good: it is never taken for none at all. 503
+    /// when an issuer's keys could not be had so far.
+    pub async fn identify(&self, request: &Parts, now: Now) -> Result<Arc<Rights>, Problem> {
         let Some(given) = given(request)? else {
             return Ok(self.anybody.clone());
         };
+        if let Some(rights) = self.of_key(&given) {
+            return Ok(rights);
+        }
+        match str::from_utf8(&given) {
+            Ok(token) if !self.issuers.is_empty() && issuers::looks_like_one(&given) => {
+                Ok(Arc::new(self.issuers.identify(token, now).await?))
+            }
+            _ => Err(Problem::unauthenticated(true)),
+        }
+    }
+
+    fn of_key(&self, given: &[u8]) -> Option<Arc<Rights>> {
         let digest: [u8; 32] = Sha256::digest(given).into();
         let mut found = u64::MAX;
         for (at, (known, _)) in self.keys.iter().enumerate() {
             let same: Choice = known.ct_eq(&digest);
             found.conditional_assign(&(at as u64), same);
         }
-        usize::try_from(found)
-            .ok()
-            .and_then(|at| self.keys.get(at))
-            .map(|(_, rights)| rights.clone())
-            .ok_or_else(|| Problem::unauthenticated(true))
+        let (_, rights) = self.keys.get(usize::try_from(found).ok()?)?;
+        Some(rights.clone())
     }
 }
 
-/// The key of a request, if there is one.
+/// The key or token of a request, if there is one.
 fn given(request: &Parts) -> Result<Option<Vec<u8>>, Problem> {
     if let Some(header) = request.headers.get(AUTHORIZATION) {
         let (scheme, key) = match header.as_bytes().split_first_chunk::<7>() {
@@ -120,60 +155,15 @@ fn given(request: &Parts) -> Result<Option<Vec<u8>>, Problem> {
     Ok(key)
 }
 
-impl Rights {
-    /// Whether events may be published to a topic.
-    ///
-    /// # Errors
-    /// 403, or 401 when there was no key.
-    pub fn publish(&self, topic: &Topic) -> Result<(), Problem> {
-        self.check(&self.publish, topic, "publish to")
-    }
-
-    /// Whether a topic may be read.
-    ///
-    /// # Errors
-    /// 403, or 401 when there was no key.
-    pub fn read(&self, topic: &Topic) -> Result<(), Problem> {
-        self.check(&self.read, topic, "read")
-    }
-
-    /// Whether anything at all may be published: asked before a body is taken in.
-    ///
-    /// # Errors
-    /// 403, or 401 when there was no key.
-    pub fn publish_anything(&self) -> Result<(), Problem> {
-        if self.publish.is_empty() {
-            return Err(self.refusal("publish to any topic"));
-        }
-        Ok(())
-    }
-
-    fn check(&self, open: &[TopicPattern], topic: &Topic, what: &str) -> Result<(), Problem> {
-        if open.iter().any(|pattern| pattern.matches(topic)) {
-            return Ok(());
-        }
-        Err(self
-            .refusal(&format!("{what} `{topic}`"))
-            .with("topic", topic.as_str()))
-    }
-
-    fn refusal(&self, what: &str) -> Problem {
-        match &self.name {
-            None => Problem::unauthenticated(false),
-            Some(name) => Problem::new(
-                Cause::Forbidden,
-                format!("the key {name:?} does not allow you to {what}"),
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
 
     use super::*;
+    use tidings_core::Topic;
+
     use crate::config::{Sources, load};
+    use crate::problem::Cause;
 
     fn keyring() -> Keyring {
         let keys = "[{name=\"shop\",key=\"s3\",publish=[\"shop/**\"],read=[\"shop/*\",\"news/*\"]},\
@@ -189,32 +179,37 @@ mod tests {
                 .collect(),
             ..Sources::default()
         };
-        Keyring::new(&load(&sources).expect("fits").config)
+        Keyring::new(&load(&sources).expect("fits").config).expect("no issuer")
     }
 
-    fn who(uri: &str, authorization: Option<&str>) -> Result<Option<String>, Problem> {
+    async fn who(uri: &str, authorization: Option<&str>) -> Result<Who, Problem> {
         let mut request = Request::builder().uri(uri);
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        keyring().identify(&parts).map(|rights| rights.name.clone())
+        let now = Now {
+            uptime: std::time::Duration::ZERO,
+            unix_ms: 0,
+        };
+        let rights = keyring().identify(&parts, now).await?;
+        Ok(rights.who.clone())
     }
 
-    #[test]
-    fn keys_are_taken_from_header_or_query() {
-        let name = |text: &str| Ok(Some(text.to_owned()));
-        assert_eq!(who("/", Some("Bearer s3")), name("shop"));
-        assert_eq!(who("/", Some("bearer  s3 ")), name("shop"));
-        assert_eq!(who("/", Some("Bearer secret")), name("hashed"));
-        assert_eq!(who("/?key=s3", None), name("shop"));
-        assert_eq!(who("/?topic=a&access_token=s%33", None), name("shop"));
-        assert_eq!(who("/?key=wrong", Some("Bearer s3")), name("shop"));
-        assert_eq!(who("/", None), Ok(None));
+    #[tokio::test]
+    async fn keys_are_taken_from_header_or_query() {
+        let name = |text: &str| Ok(Who::Key(text.to_owned()));
+        assert_eq!(who("/", Some("Bearer s3")).await, name("shop"));
+        assert_eq!(who("/", Some("bearer  s3 ")).await, name("shop"));
+        assert_eq!(who("/", Some("Bearer secret")).await, name("hashed"));
+        assert_eq!(who("/?key=s3", None).await, name("shop"));
+        assert_eq!(who("/?topic=a&access_token=s%33", None).await, name("shop"));
+        assert_eq!(who("/?key=wrong", Some("Bearer s3")).await, name("shop"));
+        assert_eq!(who("/", None).await, Ok(Who::Anybody));
     }
 
-    #[test]
-    fn a_wrong_key_is_not_no_key() {
+    #[tokio::test]
+    async fn a_wrong_key_is_not_no_key() {
         for (uri, header) in [
             ("/", Some("Bearer wrong")),
             ("/", Some("Bearer ")),
@@ -224,7 +219,7 @@ mod tests {
             ("/?key=wrong", None),
             ("/?key=s3", Some("Bearer wrong")),
         ] {
-            let problem = who(uri, header).expect_err("refused");
+            let problem = who(uri, header).await.expect_err("refused");
             assert_eq!(problem.cause, Cause::Unauthenticated, "{uri} {header:?}");
         }
     }
@@ -249,11 +244,12 @@ mod tests {
             cause(ring.anybody.publish_anything()),
             Cause::Unauthenticated
         );
-        assert!(!ring.is_closed());
     }
 
     #[test]
     fn a_keyring_shows_names_only() {
-        assert_eq!(format!("{:?}", keyring()), "[\"shop\", \"hashed\"]");
+        let shown = format!("{:?}", keyring());
+        let expected = "Keyring { keys: [Key(\"shop\"), Key(\"hashed\")], issuers: [] }";
+        assert_eq!(shown, expected);
     }
 }

@@ -4,20 +4,28 @@
 //! file does not exist, and every key in it has its default and a comment beside it. [`layers`]
 //! puts the sources on top of each other, [`report`] prints what is in force and what is wrong.
 
+pub mod adapters;
 mod environment;
+pub mod issuers;
 pub mod layers;
 mod providers;
 pub mod report;
+pub mod telemetry;
 pub mod values;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use adapters::{AdapterTable, AdapterTables};
 pub use layers::{Loaded, Sources, load};
 pub use report::{Mistake, Mistakes};
+pub use telemetry::{Endpoint, Readiness, ResourceAttribute, Share, Telemetry};
 use values::optional;
-pub use values::{Count, Digest, Level, Listen, LogFormat, Origin, Pattern, Secret, Size, Span};
+pub use values::{
+    Count, Digest, Durability, Level, Listen, LogFormat, Origin, Pattern, Pause, Secret, Size, Span,
+};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,8 +33,12 @@ pub use values::{Count, Digest, Level, Listen, LogFormat, Origin, Pattern, Secre
 pub struct Config {
     /// Who may publish and read.
     pub keys: Vec<Key>,
+    /// Whose tokens are taken.
+    pub issuers: Vec<issuers::Issuer>,
     /// The HTTP server.
     pub server: Server,
+    /// The adapters' tables, as far as they are the server's.
+    pub adapters: AdapterTables,
     /// The log, wherever it is.
     pub log: Log,
     /// Redis.
@@ -39,7 +51,9 @@ pub struct Config {
     pub api: Api,
     /// Direct ingest.
     pub ingest: Ingest,
-    /// Log lines.
+    /// How it is proved to be ready.
+    pub readiness: Readiness,
+    /// Log lines, metrics and traces.
     pub telemetry: Telemetry,
 }
 
@@ -64,6 +78,12 @@ pub struct Key {
     /// What it may read.
     #[serde(default)]
     pub read: Vec<Pattern>,
+    /// Events a second; 0 is no limit.
+    #[serde(default)]
+    pub publish_per_second: Count<0, 1_000_000>,
+    /// How many of them at once; 0 is one second's worth.
+    #[serde(default)]
+    pub burst: Count<0, 1_000_000>,
 }
 
 /// The HTTP server.
@@ -72,6 +92,14 @@ pub struct Key {
 pub struct Server {
     /// Where to listen.
     pub listen: Listen,
+    /// PEM file of the certificate; with it the native API is served over TLS.
+    #[serde(deserialize_with = "optional")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(deserialize_with = "optional")]
+    pub tls_key: Option<PathBuf>,
+    /// A development certificate instead.
+    pub tls_self_signed: bool,
     /// Largest body of one publish, largest line of a line-by-line one.
     pub body_max: Size,
     /// For a request's head, and between requests.
@@ -80,8 +108,16 @@ pub struct Server {
     pub body_timeout: Span,
     /// Connections at a time.
     pub connections_max: Count<1, 1_000_000>,
+    /// Of them from one address; 0 is no such limit.
+    pub connections_per_address: Count<0, 1_000_000>,
+    /// After which a silent HTTP/2 client is asked whether it is there, and how long it may take.
+    pub http2_ping: Span,
     /// SO_SNDBUF.
     pub send_buffer: Size,
+    /// Between not being ready and accepting nothing more.
+    pub drain_delay: Pause,
+    /// Over which clients are told to come back.
+    pub drain_spread: Pause,
     /// For connections to end by themselves.
     pub shutdown_grace: Span,
 }
@@ -124,6 +160,8 @@ pub struct Redis {
     pub append_patience: Span,
     /// For one blocking read.
     pub block: Span,
+    /// Replicas that make an event replicated.
+    pub durability_replicas: Count<1, 64>,
     /// PEM file of the authority.
     #[serde(deserialize_with = "optional")]
     pub tls_ca: Option<PathBuf>,
@@ -180,6 +218,10 @@ pub struct Api {
     pub sse_retry: Span,
     /// After which `live=sse` ends.
     pub topic_sse_age: Span,
+    /// What a publish waits for that says nothing of it.
+    pub durability: Durability,
+    /// How long.
+    pub durability_timeout: Span,
     /// What anybody may publish to.
     pub anonymous_publish: Vec<Pattern>,
     /// What anybody may read.
@@ -192,16 +234,6 @@ pub struct Api {
 pub struct Ingest {
     /// Whether the ingest stream is drained.
     pub enabled: bool,
-}
-
-/// Log lines.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Telemetry {
-    /// Which.
-    pub level: Level,
-    /// How.
-    pub format: LogFormat,
 }
 
 impl Config {
@@ -242,6 +274,17 @@ impl Config {
             let why = "a text of letters, digits and - . _ : without braces";
             wrong.push(("redis.prefix".to_owned(), why.to_owned()));
         }
+        if self.server.drain_spread.0 >= self.server.shutdown_grace.0 {
+            // The last one that is told needs time to go as well.
+            let why = "a duration below server.shutdown_grace";
+            wrong.push(("server.drain_spread".to_owned(), why.to_owned()));
+        }
+        if self.api.durability_timeout.0 > DURABILITY_TIMEOUT_MAX {
+            wrong.push((
+                "api.durability_timeout".to_owned(),
+                "a duration up to \"60s\"".to_owned(),
+            ));
+        }
         if self.limits.page_bytes.0 > tidings_core::limits::PAGE_BYTES_MAX {
             wrong.push((
                 "limits.page_bytes".to_owned(),
@@ -251,17 +294,24 @@ impl Config {
         for (index, key) in self.keys.iter_mut().enumerate() {
             key.resolve(index, &mut wrong);
         }
-        let mut names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            wrong.push((
-                "keys".to_owned(),
-                format!("two keys are named {:?}", pair[0]),
-            ));
+        for (index, issuer) in self.issuers.iter_mut().enumerate() {
+            issuer.resolve(index, &mut wrong);
+        }
+        let keys: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
+        let issuers = self.issuers.iter().map(|issuer| issuer.name.as_str());
+        for (list, mut names) in [("keys", keys), ("issuers", issuers.collect())] {
+            names.sort_unstable();
+            if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+                let why = format!("two {list} are named {:?}", pair[0]);
+                wrong.push((list.to_owned(), why));
+            }
         }
         wrong
     }
 }
+
+/// The log waits for no longer.
+const DURABILITY_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes that may stand in a key prefix. A brace would make a hash tag of its own, and put all
 /// partitions on one node of a cluster.
@@ -292,6 +342,9 @@ impl Key {
                 "read",
                 "the key opens nothing: give it publish or read".to_owned(),
             );
+        }
+        if self.burst.get() > 0 && self.publish_per_second.get() == 0 {
+            mistake("burst", "only with publish_per_second".to_owned());
         }
         if let (None, Some(path)) = (&self.key, &self.key_file) {
             match read_secret(path) {

@@ -1,7 +1,8 @@
 //! `/healthz` and `/readyz`: whether the process is alive, and whether clients should be sent here.
 //!
 //! Being away from the log is no reason to be killed: readers stay connected and all recovers by
-//! itself. So only `/readyz` knows of it.
+//! itself. So only `/readyz` knows of it: it is true while the instance's own probe comes back
+//! through the log, and else says which direction is broken (`append-fails`, `tail-silent`).
 
 use axum::Router;
 use axum::extract::State;
@@ -30,7 +31,7 @@ pub(crate) fn alive() -> Response {
 
 /// There is no log yet.
 pub(crate) fn not_yet() -> Response {
-    let document = serde_json::json!({ "ready": false });
+    let document = serde_json::json!({ "ready": false, "probe": "pending" });
     answer(StatusCode::SERVICE_UNAVAILABLE, &document)
 }
 
@@ -49,6 +50,9 @@ async fn readyz(State(native): State<Native>) -> Response {
         "tail_proved_ms": health.tail_proved_ms,
         "clock_skewed": health.clock_skewed,
         "draining": health.draining,
+        "probe": health.probe.as_str(),
+        "probe_at_ms": health.probe_at_ms,
+        "probe_ms": health.probe_ms,
     });
     answer(status, &document)
 }

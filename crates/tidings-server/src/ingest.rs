@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_adapter::{Hub, PublishError};
-use tidings_core::{Dedup, Draft, LogError};
+use tidings_core::{Dedup, Draft, Ingested, LogError};
 use tidings_log_redis::{IngestDrain, IngestError, RawEntry};
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +34,6 @@ pub struct Ingest {
     pub drain: IngestDrain,
     /// Counts what is refused.
     pub refused: Refused,
-    /// Roots of topics that adapters own.
-    pub owned: Vec<&'static str>,
 }
 
 /// What became of a batch.
@@ -70,16 +68,20 @@ impl Ingest {
     async fn take(&mut self, entries: &[RawEntry]) -> Progress {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for entry in entries {
-            match draft(entry, &self.owned) {
-                Ok(draft) => good.push((entry, draft)),
+            let judged = draft(entry).and_then(|draft| {
+                let judged = self.hub.ingested(draft);
+                judged.map_err(|error| answer::problem(&error))
+            });
+            match judged {
+                Ok(judged) => good.push((entry, judged)),
                 Err(problem) => bad.push((entry, problem)),
             }
         }
-        let drafts = good.iter().map(|(_, draft)| draft.clone()).collect();
-        let results = self.hub.publish(drafts).await;
+        let judged = good.iter().map(|(_, judged)| judged.clone()).collect();
+        let results = self.hub.ingest(judged).await;
         let (mut done, mut stuck) = (Vec::new(), false);
-        for ((entry, draft), result) in good.into_iter().zip(results) {
-            match self.settled(draft, result).await {
+        for ((entry, judged), result) in good.into_iter().zip(results) {
+            match self.settled(judged, result).await {
                 Settled::Stored => done.push(entry.id.clone()),
                 Settled::Refused(problem) => bad.push((entry, problem)),
                 Settled::Later => stuck = true,
@@ -108,13 +110,13 @@ impl Ingest {
     /// drafts it was shows when each is tried alone.
     async fn settled(
         &self,
-        draft: Draft,
+        judged: Ingested,
         result: Result<tidings_core::Appended, PublishError>,
     ) -> Settled {
         match result {
             Ok(_) => Settled::Stored,
             Err(PublishError::Log(error)) if is_final(&error) => {
-                let alone = self.hub.publish(vec![draft]).await.pop();
+                let alone = self.hub.ingest(vec![judged]).await.pop();
                 match alone {
                     Some(Ok(_)) => Settled::Stored,
                     Some(Err(PublishError::Log(error))) if !is_final(&error) => Settled::Later,
@@ -122,8 +124,8 @@ impl Ingest {
                     None => Settled::Later,
                 }
             }
-            Err(PublishError::Draft(error)) => Settled::Refused(error.into()),
             Err(PublishError::Log(_) | PublishError::Draining) => Settled::Later,
+            Err(error) => Settled::Refused(answer::problem(&error)),
         }
     }
 
@@ -148,7 +150,7 @@ fn is_final(error: &LogError) -> bool {
 }
 
 /// The draft of an entry.
-fn draft(entry: &RawEntry, owned: &[&'static str]) -> Result<Draft, Problem> {
+pub(crate) fn draft(entry: &RawEntry) -> Result<Draft, Problem> {
     let mut fields = Fields::default();
     for (name, value) in &entry.fields {
         let (name, value) = (
@@ -161,11 +163,6 @@ fn draft(entry: &RawEntry, owned: &[&'static str]) -> Result<Draft, Problem> {
         }
     }
     let mut draft = fields.into_draft(Form::Native)?;
-    let root = draft.topic.root();
-    if owned.contains(&root) {
-        let detail = format!("topics under `{root}` are published through their adapter");
-        return Err(Problem::new(Cause::ForbiddenTopic, detail));
-    }
     if draft.dedup.is_none() {
         draft.dedup = Some(Dedup {
             // A line feed stands in no source: no publisher's scope is the same.
@@ -203,12 +200,12 @@ mod tests {
             ("type", "greeting"),
             ("data", " {\"a\" : 1}\n"),
         ];
-        let plain = draft(&entry(&fields), &[]).expect("a good entry");
+        let plain = draft(&entry(&fields)).expect("a good entry");
         assert_eq!(&plain.data[..], b"{\"a\" : 1}");
         let dedup = plain.dedup.expect("its place is its key");
         assert_eq!((&*dedup.scope, &*dedup.key), ("demo/a\n\ningest", "5-0"));
         let own = [&fields[..], &[("id", "7"), ("source", "/s")]].concat();
-        let own = draft(&entry(&own), &[]).expect("a good entry");
+        let own = draft(&entry(&own)).expect("a good entry");
         assert_eq!(
             own.dedup,
             Some(Dedup::by_source(&own.topic, Some("/s"), "7"))
@@ -232,7 +229,6 @@ mod tests {
                 Cause::UnknownField,
             ),
             (&[("topic", "a b"), ("type", "t")], Cause::InvalidTopic),
-            (&[("topic", "toy/a"), ("type", "t")], Cause::ForbiddenTopic),
         ];
         for (fields, cause) in table {
             let fields: Vec<_> = fields.to_vec();
@@ -248,7 +244,7 @@ mod tests {
                     })
                     .collect(),
             };
-            let problem = draft(&entry, &["toy"]).expect_err("refused");
+            let problem = draft(&entry).expect_err("refused");
             assert_eq!(problem.cause, *cause, "{fields:?}");
         }
         let mut bytes = entry(&[("topic", "a"), ("type", "t")]);
@@ -256,7 +252,7 @@ mod tests {
             .fields
             .push((Bytes::from("subject"), Bytes::from_static(b"\xff")));
         assert_eq!(
-            draft(&bytes, &[]).expect_err("refused").cause,
+            draft(&bytes).expect_err("refused").cause,
             Cause::InvalidField
         );
     }

@@ -3,26 +3,21 @@
 //! It listens before it has a log: while Redis is away at start, the process is alive and says that
 //! it is not ready, which is no reason to kill it.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::response::{IntoResponse as _, Response};
 use prometheus::Registry;
-use tidings_adapter::{Adapter, Hub, HubOptions, Limits};
+use tidings_adapter::{Adapter, Hub, Limits, hub_options};
 use tidings_core::{Clock, EventLog};
-use tower::ServiceExt as _;
 
-use crate::config::Config;
-use crate::health;
-use crate::limits::DRAIN_SHARE;
+use crate::config::{Config, Listen, Mistake, Mistakes};
+use crate::edge::front::Front;
+use crate::edge::plan::{Listener, NATIVE, Place, plan};
+use crate::edge::tls::{Certificates, TlsError};
 use crate::native::{Native, Refused};
-use crate::problem::{Cause, Problem};
 use crate::serve::Doors;
 
 /// An instance that listens and waits for its log.
@@ -32,7 +27,10 @@ pub struct Waiting {
     refused: Refused,
     registry: Registry,
     adapters: Vec<Box<dyn Adapter>>,
-    fronts: Vec<(String, SocketAddr, Front)>,
+    certificates: Certificates,
+    fronts: Vec<(Listener, SocketAddr, Front)>,
+    /// Where the metrics alone are answered.
+    metrics: Option<(SocketAddr, Front)>,
 }
 
 impl fmt::Debug for Waiting {
@@ -49,8 +47,16 @@ pub struct Instance {
     hub: Hub,
     doors: Doors,
     refused: Refused,
-    owned: Vec<&'static str>,
     addresses: Vec<(String, SocketAddr)>,
+    certificates: Certificates,
+    leaving: Leaving,
+}
+
+/// How an instance leaves.
+#[derive(Debug)]
+struct Leaving {
+    delay: Duration,
+    spread: Duration,
     grace: Duration,
 }
 
@@ -65,14 +71,28 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// There is no certificate to show.
+    #[error("no TLS on {address}: {error}")]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: TlsError,
+    },
+    /// The listeners do not go together.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    /// The keys of an issuer of tokens cannot be used.
+    #[error("an issuer's keys cannot be used: {0}")]
+    Keys(#[from] tidings_adapter::jwt::KeyError),
     /// Two metrics have one name.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
 }
 
 impl Waiting {
-    /// Binds every listener. The native API listens where it is configured to, each adapter on the
-    /// next port after it.
+    /// Binds every listener. The native API listens where it is configured to, each adapter where
+    /// its `mount` says, or else on the next port after it.
     ///
     /// # Errors
     /// [`StartError`].
@@ -83,36 +103,65 @@ impl Waiting {
     ) -> Result<Self, StartError> {
         let refused = Refused::register(&registry)?;
         let doors = Doors::new(&config.server, &registry, refused.clone())?;
-        let names = std::iter::once("native").chain(adapters.iter().map(|one| one.name()));
-        let mut listeners = Vec::new();
-        for (offset, name) in (0_u16..).zip(names) {
-            let address = beside(config.server.listen.0, offset);
+        let names: Vec<_> = adapters.iter().map(|one| one.name()).collect();
+        let listeners = plan(&config.server, &config.adapters, &names).map_err(|wrong| {
+            let wrong = wrong
+                .into_iter()
+                .map(|(key, why)| Mistake::plain(&key, why));
+            Mistakes(wrong.collect())
+        })?;
+        let certificates = Certificates::default();
+        let mut bound = Vec::new();
+        for plan in listeners {
+            let address = plan.address;
             let listen = |error| StartError::Listen { address, error };
+            let tls = certificates.acceptor(&plan.tls);
+            let tls = tls.map_err(|error| StartError::Tls { address, error })?;
             let listener = doors.bind(address).map_err(listen)?;
-            let bound = listener.local_addr().map_err(listen)?;
-            listeners.push((name.to_owned(), bound, listener));
+            let address = listener.local_addr().map_err(listen)?;
+            bound.push((plan, address, listener, tls));
         }
         let mut fronts = Vec::new();
-        for (name, address, listener) in listeners {
-            let front = Front::default();
-            doors.serve(listener, front.router(&refused));
-            fronts.push((name, address, front));
+        for (plan, address, listener, tls) in bound {
+            let front = Front::new(refused.clone());
+            doors.serve(listener, tls, front.clone());
+            fronts.push((plan, address, front));
         }
+        let metrics = match config.telemetry.metrics_listen {
+            None => None,
+            Some(Listen(address)) => {
+                let listen = |error| StartError::Listen { address, error };
+                let listener = doors.bind(address).map_err(listen)?;
+                let address = listener.local_addr().map_err(listen)?;
+                let front = Front::new(refused.clone());
+                doors.serve(listener, None, front.clone());
+                Some((address, front))
+            }
+        };
+        doors.watch(certificates.clone());
         Ok(Self {
             config: config.clone(),
             doors,
             refused,
             registry,
             adapters,
+            certificates,
             fronts,
+            metrics,
         })
+    }
+
+    /// The certificates of the listeners, to be read again when somebody says so.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The log has come: starts the hub and lets everybody in. Readers get their events when the
     /// window is filled, and `/readyz` says when that is.
     ///
     /// # Errors
-    /// [`StartError::Metrics`].
+    /// [`StartError::Metrics`], [`StartError::Keys`].
     pub fn start(
         self,
         log: Arc<dyn EventLog>,
@@ -124,46 +173,66 @@ impl Waiting {
             refused,
             registry,
             adapters,
+            certificates,
             fronts,
+            metrics,
         } = self;
-        let ownership: Vec<_> = adapters.iter().flat_map(|one| one.ownership()).collect();
-        let owned: Vec<_> = ownership.iter().map(|one| one.root).collect();
-        let options = HubOptions {
-            limits: Limits {
-                window_bytes: config.window.bytes.0,
-                subscriptions_per_connection: config.limits.subscriptions.get(),
-                ..Limits::default()
-            },
-            ownership,
+        let limits = Limits {
+            window_bytes: config.window.bytes.0,
+            subscriptions_per_connection: config.limits.subscriptions.get(),
+            probe_every: config.readiness.probe_every.0,
+            probe_wait: config.readiness.probe_wait.0,
+            ..Limits::default()
         };
+        let options = hub_options(limits, &adapters);
         let hub = Hub::start(log, options, clock, &registry)?;
-        let native = Native::new(
-            hub.clone(),
-            &config,
-            owned.clone(),
-            registry,
-            refused.clone(),
-        );
-        // An adapter keeps its own 404 and 405; only its health is the server's affair.
-        let beside_health = |adapter: Box<dyn Adapter>| {
-            health::routes()
-                .with_state(native.clone())
-                .fallback_service(adapter.router(hub.clone()))
-        };
-        let routers = std::iter::once(native.clone().router(&config))
-            .chain(adapters.into_iter().map(beside_health));
-        let mut addresses = Vec::new();
-        for ((name, address, front), router) in fronts.into_iter().zip(routers) {
-            front.open(router);
-            addresses.push((name, address));
+        let native = Native::new(hub.named(NATIVE), &config, registry, refused.clone())?;
+        let names: Vec<_> = std::iter::once(NATIVE)
+            .chain(adapters.iter().map(|one| one.name()))
+            .collect();
+        let shown = native.clone().metrics_alone();
+        let native = native.router(&config);
+        let adapters: Vec<_> = adapters
+            .into_iter()
+            .map(|adapter| {
+                let hub = hub.named(adapter.name());
+                adapter.router(hub)
+            })
+            .collect();
+        let mut addresses = vec![None; names.len()];
+        for (plan, address, front) in fronts {
+            let body_timeout = config.server.body_timeout.0;
+            front.open(&plan.places, &native, &adapters, body_timeout);
+            for place in &plan.places {
+                addresses[place.who] = Some(address);
+            }
+        }
+        // The plan has a place for each.
+        let mut addresses: Vec<_> = names
+            .into_iter()
+            .zip(addresses)
+            .filter_map(|(name, address)| Some((name.to_owned(), address?)))
+            .collect();
+        if let Some((address, front)) = metrics {
+            let all = Place {
+                who: 0,
+                host: None,
+                path: None,
+            };
+            front.open(&[all], &shown, &[], config.server.body_timeout.0);
+            addresses.push(("metrics".to_owned(), address));
         }
         Ok(Instance {
             hub,
             doors,
             refused,
-            owned,
             addresses,
-            grace: config.server.shutdown_grace.0,
+            certificates,
+            leaving: Leaving {
+                delay: config.server.drain_delay.0,
+                spread: config.server.drain_spread.0,
+                grace: config.server.shutdown_grace.0,
+            },
         })
     }
 }
@@ -195,69 +264,29 @@ impl Instance {
         &self.refused
     }
 
-    /// Roots of topics that adapters own.
-    #[must_use]
-    pub fn owned(&self) -> &[&'static str] {
-        &self.owned
-    }
-
     /// Who listens where; the native API comes first.
     #[must_use]
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         &self.addresses
     }
 
-    /// Leaves: accepts nothing more, tells every client in its protocol to come back, waits for
-    /// them as long as the grace allows, and ends.
+    /// The certificates of the listeners, to be read again when somebody says so.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Leaves: is not ready any more, and goes on until that was noticed; accepts nothing more,
+    /// tells every client in its protocol to come back, waits for them as long as the grace allows,
+    /// and ends.
     pub async fn leave(self) {
+        self.hub.retire();
+        tokio::time::sleep(self.leaving.delay).await;
         self.doors.close();
-        let emptied = self.doors.emptied(self.grace);
-        let (_, ()) = tokio::join!(self.hub.drain(self.grace / DRAIN_SHARE), emptied);
+        let Leaving { spread, grace, .. } = self.leaving;
+        // Websockets are the hub's connections, but have left the doors behind when they began.
+        let drained = tokio::time::timeout(grace, self.hub.drain(spread));
+        let _ = tokio::join!(drained, self.doors.emptied(grace));
         self.hub.stop().await;
     }
-}
-
-/// What a listener serves: nothing but its health until there is a router.
-#[derive(Debug, Clone, Default)]
-struct Front(Arc<OnceLock<Router>>);
-
-impl Front {
-    fn open(&self, router: Router) {
-        // Opened once, by the one who bound it.
-        let _ = self.0.set(router);
-    }
-
-    fn router(&self, refused: &Refused) -> Router {
-        let (front, refused) = (self.clone(), refused.clone());
-        Router::new().fallback(move |request: Request| {
-            let (front, refused) = (front.clone(), refused.clone());
-            async move {
-                let Some(router) = front.0.get() else {
-                    return Ok::<_, Infallible>(closed(&request, &refused));
-                };
-                router.clone().oneshot(request).await
-            }
-        })
-    }
-}
-
-fn closed(request: &Request, refused: &Refused) -> Response {
-    match request.uri().path() {
-        "/healthz" => health::alive(),
-        "/readyz" => health::not_yet(),
-        _ => {
-            refused.count(Cause::LogUnavailable);
-            let detail = "this instance waits for its log";
-            Problem::new(Cause::LogUnavailable, detail).into_response()
-        }
-    }
-}
-
-/// The address so many ports further; a free port stays one.
-fn beside(address: SocketAddr, offset: u16) -> SocketAddr {
-    let port = match address.port() {
-        0 => 0,
-        port => port.saturating_add(offset),
-    };
-    SocketAddr::new(address.ip(), port)
 }

@@ -92,7 +92,6 @@ impl Log {
                 hub: instance.hub().clone(),
                 drain: log.ingest(IngestOptions::default()),
                 refused: instance.refused().clone(),
-                owned: instance.owned().to_vec(),
             }),
             _ => None,
         }
@@ -107,7 +106,8 @@ fn partitions(config: &Config) -> Partitions {
         .unwrap_or(Partitions::DEFAULT)
 }
 
-fn redis_options(config: &Config, url: &Secret) -> RedisOptions {
+/// What `[redis]` says, for the log and for whoever looks at it.
+pub(crate) fn redis_options(config: &Config, url: &Secret) -> RedisOptions {
     let redis = &config.redis;
     let exposed =
         |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
@@ -127,6 +127,7 @@ fn redis_options(config: &Config, url: &Secret) -> RedisOptions {
         response_timeout: redis.response_timeout.0,
         append_patience: redis.append_patience.0,
         block: redis.block.0,
+        durability_replicas: u32::try_from(redis.durability_replicas.get()).unwrap_or(u32::MAX),
         ..RedisOptions::new(url.expose())
     }
 }

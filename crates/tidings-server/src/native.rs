@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use prometheus::{IntCounterVec, Opts, Registry};
 use tidings_adapter::Hub;
+use tidings_adapter::jwt::KeyError;
 use tidings_core::Topic;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -50,8 +51,6 @@ struct Shared {
     keyring: Keyring,
     publish: PublishLimits,
     read: ReadSettings,
-    /// Roots of topics that adapters own.
-    owned: Vec<&'static str>,
     registry: Registry,
     refused: Refused,
 }
@@ -86,33 +85,35 @@ impl Refused {
 
 impl Native {
     /// The native API over a hub.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`KeyError`] when an issuer's keys cannot be used.
     pub fn new(
         hub: Hub,
         config: &Config,
-        owned: Vec<&'static str>,
         registry: Registry,
         refused: Refused,
-    ) -> Self {
-        Self(Arc::new(Shared {
+    ) -> Result<Self, KeyError> {
+        Ok(Self(Arc::new(Shared {
             hub,
-            keyring: Keyring::new(config),
+            keyring: Keyring::new(config)?,
             publish: PublishLimits::new(config),
             read: ReadSettings::new(config),
-            owned,
             registry,
             refused,
-        }))
+        })))
     }
 
     /// Its routes and the layers around them.
     pub fn router(self, config: &Config) -> Router {
+        let shown_here = config.telemetry.metrics_listen.is_none();
+        let shown_here = shown_here.then(shown).unwrap_or_default();
         let routes = Router::new()
             .route("/v1/events", get(events).merge(post(publish)))
             .route("/v1/topics/{*topic}", get(topic).head(topic))
             .merge(health::routes())
-            .route("/metrics", get(metrics))
             .route("/openapi.json", get(openapi))
+            .merge(shown_here)
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed);
         // From the inside out: what panics is answered like everything else, what is refused is
@@ -124,20 +125,29 @@ impl Native {
             .with_state(self)
     }
 
+    /// The metrics and the health, for a listener that is for nothing else.
+    pub(crate) fn metrics_alone(self) -> Router {
+        let routes = shown().merge(health::routes());
+        routes.fallback(not_found).with_state(self)
+    }
+
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
     }
 }
 
+fn shown() -> Router<Native> {
+    Router::new().route("/metrics", get(metrics))
+}
+
 async fn publish(State(native): State<Native>, request: Request) -> Result<Response, Problem> {
     let shared = &native.0;
     let (parts, body) = request.into_parts();
-    let rights = shared.keyring.identify(&parts)?;
+    let rights = shared.keyring.identify(&parts, shared.hub.now()).await?;
     let publisher = Publisher {
         hub: &shared.hub,
         rights: &rights,
         limits: &shared.publish,
-        owned: &shared.owned,
     };
     publisher.publish(&parts, body).await
 }
@@ -145,13 +155,15 @@ async fn publish(State(native): State<Native>, request: Request) -> Result<Respo
 async fn events(State(native): State<Native>, request: Request) -> Result<Response, Problem> {
     let shared = &native.0;
     let (parts, _) = request.into_parts();
-    let rights = shared.keyring.identify(&parts)?;
+    let rights = shared.keyring.identify(&parts, shared.hub.now()).await?;
     let query = parts.uri.query();
     for topic in Parameters::parse(query)?.topics()? {
         rights.read(&topic)?;
+        not_own(&topic)?;
     }
     accepts(&parts.headers, "text/event-stream")?;
-    read::events(&shared.hub, &shared.read, query, &parts.headers).await
+    let settings = shared.read.until(rights.until_unix_ms(), shared.hub.now());
+    read::events(&shared.hub, &settings, query, &parts.headers).await
 }
 
 async fn topic(
@@ -160,15 +172,17 @@ async fn topic(
     request: Parts,
 ) -> Result<Response, Problem> {
     let shared = &native.0;
-    let rights = shared.keyring.identify(&request)?;
+    let rights = shared.keyring.identify(&request, shared.hub.now()).await?;
     let Path(path) = path.map_err(|error| Problem::new(Cause::InvalidTopic, error.to_string()))?;
     let topic = Topic::parse(&path)?;
     rights.read(&topic)?;
+    not_own(&topic)?;
     let head_only = request.method == Method::HEAD;
     let query = request.uri.query();
+    let settings = shared.read.until(rights.until_unix_ms(), shared.hub.now());
     read::topic(
         &shared.hub,
-        &shared.read,
+        &settings,
         topic,
         query,
         &request.headers,
@@ -212,6 +226,15 @@ fn accepts(headers: &HeaderMap, kind: &str) -> Result<(), Problem> {
     }
     let detail = format!("this route answers with `{kind}`");
     Err(Problem::new(Cause::NotAcceptable, detail).with("allowed", kind))
+}
+
+/// The hub's own topics are nobody's, whatever the key opens.
+pub(crate) fn not_own(topic: &Topic) -> Result<(), Problem> {
+    if !Hub::is_own(topic) {
+        return Ok(());
+    }
+    let detail = format!("topics under `{}` are the hub's own", topic.root());
+    Err(Problem::new(Cause::ForbiddenTopic, detail).with("topic", topic.as_str()))
 }
 
 async fn metrics(State(native): State<Native>) -> Result<Response, Problem> {
@@ -285,6 +308,8 @@ fn cors(origins: &[Origin]) -> CorsLayer {
         "last-event-id",
         "if-none-match",
         "cache-control",
+        "traceparent",
+        "tracestate",
     ];
     let attributes = NAMES.iter().map(|name| format!("ce-{name}"));
     let headers = plain
@@ -306,6 +331,7 @@ fn cors(origins: &[Origin]) -> CorsLayer {
                 "stream-cursor",
                 "etag",
                 "retry-after",
+                "www-authenticate",
             ]
             .map(HeaderName::from_static),
         )

@@ -68,6 +68,10 @@ causes! {
     TooManyTopics "too-many-topics" 400 "Too many topics, or none";
     /// No key, or a wrong one.
     Unauthenticated "unauthenticated" 401 "A valid key is needed";
+    /// A token that is malformed, of a foreign issuer or key, tampered with, or not for this hub.
+    InvalidToken "invalid-token" 401 "The token is not accepted";
+    /// A token that was good.
+    TokenExpired "token-expired" 401 "The token is expired";
     /// The key does not carry the right.
     Forbidden "forbidden" 403 "The key does not allow this";
     /// The topic belongs to an adapter which takes no foreign events.
@@ -94,6 +98,8 @@ causes! {
     TooManyEvents "too-many-events" 413 "Too many events in one batch";
     /// A content type or encoding that is not read here.
     UnsupportedMediaType "unsupported-media-type" 415 "The content type is not read here";
+    /// More events than the key or the token's subject may publish in this time.
+    RateLimited "rate-limited" 429 "Too many events in this time";
     /// A panic, or a log that refuses a well-formed call.
     Internal "internal" 500 "The server failed";
     /// The log is out of reach.
@@ -102,6 +108,8 @@ causes! {
     LogFull "log-full" 503 "The log is full";
     /// The answer to an append was lost.
     FateUnknown "fate-unknown" 503 "It is not known whether the event was stored";
+    /// The keys of the token's issuer could not be had so far.
+    IssuerUnavailable "issuer-unavailable" 503 "The keys of the token's issuer are out of reach";
     /// The instance is leaving.
     Draining "draining" 503 "This instance is leaving";
     /// The instance has as many connections as it may have.
@@ -215,6 +223,21 @@ impl Problem {
         };
         Self::new(Cause::Unauthenticated, detail)
             .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// A token that is not good, as RFC 6750 §3.1 wants it said. The detail becomes part of a header:
+    /// no quotes in it.
+    #[must_use]
+    pub fn token(cause: Cause, detail: &str) -> Self {
+        let problem = Self::new(cause, detail);
+        let challenge = format!(
+            "Bearer realm=\"tidings\", error=\"invalid_token\", error_description=\"{}\"",
+            detail.replace(['"', '\\'], "'")
+        );
+        match HeaderValue::try_from(challenge) {
+            Ok(challenge) if cause.status() == 401 => problem.header(WWW_AUTHENTICATE, challenge),
+            _ => problem,
+        }
     }
 
     /// What a failing log means to the client. The log's own words may name hosts: they go to our

@@ -9,10 +9,11 @@ mod live;
 pub(crate) mod parameters;
 mod stream;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tidings_adapter::DriverLimits;
-use tidings_core::{PageLimit, Topic, Variant, Verdict};
+use tidings_core::{Now, PageLimit, Topic, Variant, Verdict};
 
 use crate::print;
 use crate::problem::{Cause, Problem};
@@ -36,6 +37,17 @@ pub struct ReadSettings {
     pub retry: Duration,
     /// The drivers' bounds.
     pub driver: DriverLimits,
+    /// When the reader's token ends: a stream does not outlive it. Its client comes back, and is
+    /// told that it needs another one.
+    pub until_unix_ms: Option<u64>,
+}
+
+/// Timers are not set for longer: a token may say that it ends in ten thousand years.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long until then.
+fn left(until_unix_ms: u64, now: Now) -> Duration {
+    Duration::from_millis(until_unix_ms.saturating_sub(now.unix_ms)).min(DAY)
 }
 
 impl ReadSettings {
@@ -52,11 +64,24 @@ impl ReadSettings {
             heartbeat: api.heartbeat.0,
             durable_age: api.topic_sse_age.0,
             retry: api.sse_retry.0,
-            driver: DriverLimits {
-                drain_spread: config.server.shutdown_grace.0 / crate::limits::DRAIN_SHARE,
-                ..DriverLimits::default()
-            },
+            driver: DriverLimits::default(),
+            until_unix_ms: None,
         }
+    }
+
+    /// The same for a reader whose token ends at this time.
+    #[must_use]
+    pub fn until(&self, until_unix_ms: Option<u64>, now: Now) -> Cow<'_, Self> {
+        let Some(until) = until_unix_ms else {
+            return Cow::Borrowed(self);
+        };
+        let left = left(until, now);
+        Cow::Owned(Self {
+            long_poll: self.long_poll.min(left),
+            durable_age: self.durable_age.min(left),
+            until_unix_ms,
+            ..self.clone()
+        })
     }
 }
 
@@ -69,6 +94,7 @@ impl Default for ReadSettings {
             durable_age: Duration::from_secs(60),
             retry: Duration::from_secs(2),
             driver: DriverLimits::default(),
+            until_unix_ms: None,
         }
     }
 }
@@ -122,4 +148,39 @@ pub(crate) fn lost(topic: &Topic, verdict: Verdict) -> Option<Problem> {
             .with("verdict", verdict.as_str())
             .with("reload", reload(topic)),
     )
+}
+
+/// See [`crate::fuzz::session`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn session(
+    kind: crate::fuzz::Kind,
+    topics: &[Topic],
+) -> Option<Box<dyn tidings_core::Session>> {
+    use crate::fuzz::Kind;
+    use tidings_core::{EventId, From, Start};
+
+    let settings = ReadSettings::default();
+    let collapse = durable::Collapse {
+        unix_ms: 0,
+        client: None,
+    };
+    let (topic, view, origin) = (topics.first()?.clone(), View::Event, EventId::ORIGIN);
+    Some(match kind {
+        Kind::Poll => Box::new(live::Poll::new(topic, origin, view, &settings, collapse)),
+        Kind::Tail => {
+            let from = From::Oldest;
+            Box::new(live::Tail::new(
+                topic, from, origin, view, &settings, collapse,
+            ))
+        }
+        Kind::Events => Box::new(stream::Stream {
+            topics: topics.to_vec(),
+            several: topics.len() > 1,
+            start: Start::From(From::Oldest),
+            view,
+            heartbeat: settings.heartbeat,
+            retry: settings.retry,
+            until_unix_ms: None,
+        }),
+    })
 }

@@ -1,43 +1,52 @@
-//! Sockets: the accept loop, one connection's task, and the way out.
+//! Sockets: the accept loop, who is let in, and the way out.
 //!
-//! hyper's plain HTTP/1 builder, because the loop of `axum::serve` gives a silent client all the
-//! time in the world and the automatic HTTP version builder does so before the first byte
-//! (hyper#3756). Every wait here is bounded: for a request's head, for the next request, for a
-//! client that takes nothing of what is written.
+//! Not `axum::serve`, whose loop gives a silent client all the time in the world. Every wait here is
+//! bounded: for the TLS handshake, for a request's head, for the next request, for a client that takes
+//! nothing of what is written, and for one that is gone without a word.
+
+mod alone;
+mod connection;
+mod patient;
+mod places;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use prometheus::{IntGauge, Registry};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::places::{NoPlace, Places};
 use crate::config::Server;
-use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, REFUSAL_TIME, REFUSALS_AT_ONCE, WRITE_STALL};
+use crate::edge::front::Front;
+use crate::edge::tls::Certificates;
+use crate::limits::{
+    ACCEPT_PAUSE, CERTIFICATE_LOOK, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, REFUSAL_TIME,
+    REFUSALS_AT_ONCE, UNACKNOWLEDGED_MAX,
+};
 use crate::native::Refused;
-use crate::problem::{Cause, PROBLEM_JSON, Problem};
+use crate::problem::{Cause, PROBLEM_JSON};
 
 /// Everything that connections share, over all listeners.
 #[derive(Debug, Clone)]
 pub struct Doors {
     header_timeout: Duration,
+    http2_ping: Duration,
     send_buffer: u32,
-    places: Arc<Semaphore>,
+    places: Places,
     refusals: Arc<Semaphore>,
     refused: Refused,
     open: IntGauge,
+    streams: IntGauge,
+    ended: IntCounterVec,
     tasks: TaskTracker,
     /// Cancelled: nothing is accepted, and connections end after their present answer.
     closing: CancellationToken,
@@ -57,20 +66,41 @@ impl Doors {
     ) -> Result<Self, prometheus::Error> {
         let open = IntGauge::new("tidings_connections", "Open connections")?;
         registry.register(Box::new(open.clone()))?;
+        let streams = IntGauge::new(
+            "tidings_http2_streams",
+            "Requests that go on beside another one of their HTTP/2 connection",
+        )?;
+        registry.register(Box::new(streams.clone()))?;
+        let opts = Opts::new(
+            "tidings_connections_refused_total",
+            "Connections and HTTP/2 requests turned away or ended by the edge, by cause",
+        );
+        let ended = IntCounterVec::new(opts, &["cause"])?;
+        registry.register(Box::new(ended.clone()))?;
+        for cause in Ended::ALL {
+            ended.with_label_values(&[cause.slug()]);
+        }
         Ok(Self {
             header_timeout: server.header_timeout.0,
+            http2_ping: server.http2_ping.0,
             send_buffer: u32::try_from(server.send_buffer.0).unwrap_or(u32::MAX),
-            places: Arc::new(Semaphore::new(server.connections_max.get())),
+            places: Places::new(
+                server.connections_max.get(),
+                server.connections_per_address.get(),
+            ),
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             refused,
             open,
+            streams,
+            ended,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
         })
     }
 
-    /// Binds a listener. Its connections inherit the bounded send buffer.
+    /// Binds a listener. Its connections inherit the bounded send buffer, and the limits after which
+    /// the kernel gives up a client that is gone without a word.
     ///
     /// # Errors
     /// The system's.
@@ -84,12 +114,19 @@ impl Doors {
         };
         socket.set_reuseaddr(true)?;
         socket.set_send_buffer_size(self.send_buffer)?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEPALIVE_IDLE)
+                .with_interval(KEEPALIVE_INTERVAL),
+        )?;
+        options.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     }
 
     /// Serves a listener until [`Doors::close`].
-    pub fn serve(&self, listener: TcpListener, app: Router) {
+    pub fn serve(&self, listener: TcpListener, tls: Option<TlsAcceptor>, front: Front) {
         let doors = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -99,7 +136,7 @@ impl Doors {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok((stream, _)) => doors.let_in(stream, &app),
+                    Ok((stream, peer)) => doors.let_in(stream, peer, tls.as_ref(), &front),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -109,58 +146,65 @@ impl Doors {
         });
     }
 
-    fn let_in(&self, stream: TcpStream, app: &Router) {
-        // Nagle's algorithm would hold back an event until the one before it was acknowledged. A
-        // socket that refuses the option is closed already and ends by itself.
-        let _ = stream.set_nodelay(true);
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return self.turn_away(stream);
-        };
-        let (doors, app) = (self.clone(), app.clone());
+    /// Looks at the certificates' files until [`Doors::close`].
+    pub fn watch(&self, certificates: Certificates) {
+        if !certificates.any() {
+            return;
+        }
+        let closing = self.closing.clone();
         self.tasks.spawn(async move {
-            doors.open.inc();
-            doors.converse(stream, app).await;
-            doors.open.dec();
-            drop(place);
+            while closing
+                .run_until_cancelled(tokio::time::sleep(CERTIFICATE_LOOK))
+                .await
+                .is_some()
+            {
+                let certificates = certificates.clone();
+                // Files may be on a network; what a look came to, it says itself.
+                let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
+            }
         });
     }
 
-    async fn converse(&self, stream: TcpStream, app: Router) {
-        let io = TokioIo::new(Patient::new(stream, WRITE_STALL));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(io, TowerToHyperService::new(app))
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = self.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = self.closed.cancelled() => return,
-                }
-            }
+    fn let_in(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: Option<&TlsAcceptor>,
+        front: &Front,
+    ) {
+        // Nagle's algorithm would hold back an event until the one before it was acknowledged. A
+        // socket that refuses the option is closed already and ends by itself.
+        let _ = stream.set_nodelay(true);
+        let place = match self.places.take(peer.ip(), &self.open) {
+            Ok(place) => place,
+            Err(why) => return self.turn_away(stream, why, tls.is_some()),
         };
-        if let Err(error) = ended {
-            // Clients go away and send nonsense all day; that is not worth a line of its own.
-            tracing::debug!(%error, "a connection ended early");
-        }
+        let (doors, front) = (self.clone(), front.clone());
+        match tls.cloned() {
+            None => self.tasks.spawn(doors.plain(stream, place, front, peer)),
+            Some(tls) => self
+                .tasks
+                .spawn(doors.encrypted(stream, place, front, peer, tls)),
+        };
+    }
+
+    fn ended(&self, cause: Ended) {
+        self.ended.with_label_values(&[cause.slug()]).inc();
     }
 
     /// Tells a client that there is no place for it.
-    fn turn_away(&self, mut stream: TcpStream) {
+    fn turn_away(&self, mut stream: TcpStream, why: NoPlace, tls: bool) {
+        self.ended(why.into());
         self.refused.count(Cause::TooManyConnections);
+        if tls {
+            // It would take a handshake to say so, which costs more than a request.
+            return;
+        }
         let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
             return;
         };
         self.tasks.spawn(async move {
-            let body = Problem::new(Cause::TooManyConnections, "come back in a few seconds")
-                .document()
-                .to_string();
+            let body = connection::no_place().document().to_string();
             let answer = format!(
                 "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {PROBLEM_JSON}\r\n\
                  content-length: {}\r\nretry-after: 5\r\nconnection: close\r\n\r\n{body}",
@@ -199,115 +243,73 @@ impl Doors {
     }
 }
 
-/// A stream whose writes fail when the other side takes nothing for too long. A client that stops
-/// reading would else hold its place for ever.
-#[derive(Debug)]
-struct Patient<S> {
-    stream: S,
-    stall: Duration,
-    since: Option<Pin<Box<Sleep>>>,
+/// Why a connection was turned away, or ended by the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Full,
+    Address,
+    Handshake,
+    HandshakeTimeout,
+    Resets,
 }
 
-impl<S> Patient<S> {
-    fn new(stream: S, stall: Duration) -> Self {
-        Self {
-            stream,
-            stall,
-            since: None,
-        }
-    }
+impl Ended {
+    const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Address,
+        Self::Handshake,
+        Self::HandshakeTimeout,
+        Self::Resets,
+    ];
 
-    fn watch<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.since = None;
-            return polled;
-        }
-        let stall = self.stall;
-        let since = self
-            .since
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + stall)));
-        match since.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+    /// The metric's label.
+    const fn slug(self) -> &'static str {
+        match self {
+            Self::Full => "connections-max",
+            Self::Address => "connections-per-address",
+            Self::Handshake => "tls-handshake",
+            Self::HandshakeTimeout => "tls-handshake-timeout",
+            Self::Resets => "http2-resets",
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+impl From<NoPlace> for Ended {
+    fn from(why: NoPlace) -> Self {
+        match why {
+            NoPlace::Full => Self::Full,
+            NoPlace::Address => Self::Address,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, load};
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_given_up() {
-        let (near, _far) = tokio::io::duplex(4);
-        let mut patient = Patient::new(near, Duration::from_secs(30));
-        let started = Instant::now();
-        let ended = patient.write_all(b"more than fits").await;
-        assert_eq!(ended.expect_err("given up").kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), 30);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_client_is_not() {
-        use tokio::io::AsyncReadExt as _;
-        let (near, mut far) = tokio::io::duplex(1);
-        let mut patient = Patient::new(near, Duration::from_secs(30));
-        let reader = tokio::spawn(async move {
-            let mut taken = [0; 4];
-            for byte in &mut taken {
-                tokio::time::sleep(Duration::from_secs(29)).await;
-                *byte = far.read_u8().await.expect("a byte");
-            }
-            taken
-        });
-        patient.write_all(b"slow").await.expect("taken in the end");
-        assert_eq!(&reader.await.expect("no panic"), b"slow");
+    #[tokio::test]
+    async fn accepted_sockets_give_up_who_is_gone() {
+        let config = load(&Sources::default()).expect("the defaults fit").config;
+        let registry = Registry::new();
+        let refused = Refused::register(&registry).expect("a fresh registry");
+        let doors = Doors::new(&config.server, &registry, refused).expect("a fresh registry");
+        let listener = doors
+            .bind("127.0.0.1:0".parse().expect("an address"))
+            .expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (accepted, _) = accepted.expect("accepted");
+        let options = SockRef::from(&accepted);
+        assert!(options.keepalive().expect("an option"));
+        assert_eq!(
+            options.tcp_keepalive_time().expect("an option"),
+            KEEPALIVE_IDLE
+        );
+        assert_eq!(
+            options.tcp_user_timeout().expect("an option"),
+            Some(UNACKNOWLEDGED_MAX)
+        );
+        drop(client);
     }
 }

@@ -62,7 +62,9 @@ impl Adapter for Mounted {
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let (config, registry) = (config(), Registry::new());
         let refused = Refused::register(&registry).expect("a fresh registry");
-        native::Native::new(hub, &config, Vec::new(), registry, refused).router(&config)
+        native::Native::new(hub, &config, registry, refused)
+            .expect("no issuer is configured")
+            .router(&config)
     }
 }
 

@@ -22,7 +22,7 @@ struct Row {
     why: &'static str,
 }
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     Row {
         from: "tidings-core",
         to: &[],
@@ -82,6 +82,18 @@ const ROWS: [Row; 10] = [
         to: &["tidings-*"],
         tests: &["tidings-*"],
         why: "the tests look at anything but this crate",
+    },
+    Row {
+        from: "tidings-fuzz",
+        to: &[
+            "tidings-core",
+            "tidings-log-redis",
+            "tidings-engine",
+            "tidings-adapter",
+            "tidings-server",
+        ],
+        tests: &[],
+        why: "it feeds parsers, wherever they are, and nothing is built on it",
     },
     Row {
         from: "tidings-bench",

@@ -1,4 +1,4 @@
-//! The house's own commands: `cargo xtask ci | test | tidy`.
+//! The house's own commands: `cargo xtask ci | test | tidy | fuzz`.
 //!
 //! They are Rust, not shell, so that they run wherever the code builds and are read, linted and
 //! tested like the rest. This crate knows nothing of the crates it looks after but their names.
@@ -11,6 +11,7 @@
 mod arrows;
 mod ci;
 mod fixtures;
+mod fuzz;
 mod prerequisites;
 mod program;
 mod sources;
@@ -28,7 +29,9 @@ const USAGE: &str = "\
 cargo xtask ci [--skip-install]  every check and every test, on any machine: installs what is missing
                                  where it may (root on Debian), or says exactly what is missing
 cargo xtask test [ARGS]          the tests alone; ARGS go to nextest, or to cargo test without it
-cargo xtask tidy                 the rules that no compiler checks";
+cargo xtask tidy                 the rules that no compiler checks
+cargo xtask fuzz <target|all> [--seconds N]
+                                 the fuzz targets with libFuzzer (needs cargo-fuzz), 60 s each";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -52,6 +55,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ("ci", [flag]) if flag == "--skip-install" => ci::run(&root, Install::Refused),
         ("test", arguments) => ci::test(&root, arguments),
         ("tidy", []) => tidy::run(&root),
+        ("fuzz", arguments) => fuzz::run(&root, arguments),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");
             Ok(())

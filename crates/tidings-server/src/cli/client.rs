@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +12,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tidings_adapter::outside;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::ServerArgs;
 
@@ -97,7 +96,9 @@ impl Client {
         let uri: Uri = args.url.parse().map_err(|_| usage("is not a URL"))?;
         let tls = match uri.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(tls()?),
+            Some("https") => {
+                Some(outside::tls(None).map_err(|error| ClientError::Usage(error.to_string()))?)
+            }
             _ => return Err(usage("is neither http:// nor https://")),
         };
         let authority = uri.authority().ok_or_else(|| usage("names no host"))?;
@@ -199,25 +200,6 @@ impl Client {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// TLS as this machine trusts it (`SSL_CERT_FILE` names another authority).
-fn tls() -> Result<TlsConnector, ClientError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // A store has certificates that nobody can read; what matters is whether any is left.
-    let (taken, _) = roots.add_parsable_certificates(found.certs);
-    if taken == 0 {
-        let why = found.errors.first().map(ToString::to_string);
-        return Err(ClientError::Usage(format!(
-            "no certificate authority is trusted here: {}",
-            why.unwrap_or_else(|| "the store is empty".to_owned())
-        )));
-    }
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
 
 /// A body of bytes at hand.
 #[must_use]

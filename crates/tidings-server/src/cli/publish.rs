@@ -8,7 +8,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -35,6 +35,12 @@ struct Event<'a> {
     data: Option<&'a RawValue>,
 }
 
+/// What of the answer is said beside it.
+#[derive(Deserialize)]
+struct Answer {
+    warning: Option<String>,
+}
+
 /// Publishes, and prints what the server says is stored.
 ///
 /// # Errors
@@ -53,9 +59,17 @@ pub async fn run(args: &PublishArgs) -> Result<(), AppError> {
             whole(event(args)?),
         )
     };
-    let response = client.send(request, "/v1/events", body).await?;
+    let path = match &args.durability {
+        // One of three words: nothing to escape.
+        Some(durability) => format!("/v1/events?durability={durability}"),
+        None => "/v1/events".to_owned(),
+    };
+    let response = client.send(request, &path, body).await?;
     let text = client.text(response).await?;
     writeln!(std::io::stdout(), "{text}")?;
+    if let Ok(Answer { warning: Some(why) }) = serde_json::from_str(&text) {
+        writeln!(std::io::stderr(), "tidings: {why}")?;
+    }
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use super::layers::leaves;
 use super::report::among;
 
 const PREFIX: &str = "TIDINGS_";
+/// Variables of adapters' keys: `TIDINGS_ADAPTERS__NTFY__CACHE`.
+pub(super) const ADAPTERS_PREFIX: &str = "TIDINGS_ADAPTERS__";
 /// Variables that set no configuration key: those of the command line (`tidings --help`), and those
 /// that this project's own tests are started with.
 const OTHER_VARIABLES: [&str; 7] = [
@@ -39,8 +41,24 @@ pub(super) fn variable_path(variable: &str, schema: &Value) -> Result<Option<Str
     {
         return Ok(Some(path));
     }
+    if let Some(path) = adapter_path(&path, schema) {
+        return Ok(Some(path));
+    }
     let known = leaves(schema).into_iter().map(|path| variable_of(&path));
     Err(among("there is no such variable", variable, known))
+}
+
+/// The key of an adapter that a variable sets. Which keys there are, only the adapter knows.
+fn adapter_path(path: &str, schema: &Value) -> Option<String> {
+    let (name, key) = path.strip_prefix("adapters.")?.split_once('.')?;
+    let names = schema.find_ref("adapters")?.as_dict()?;
+    // A variable's name has no `-`.
+    let (name, table) = names
+        .iter()
+        .find(|(one, _)| one.replace('-', "_") == name)?;
+    let known = key == "mount" || key.starts_with("mount.");
+    let there = !known || table.find_ref(key)?.as_dict().is_none();
+    there.then(|| format!("adapters.{name}.{key}"))
 }
 
 /// Kubernetes sets `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_80_TCP` and the like for every service,
@@ -60,6 +78,32 @@ fn is_service_link(name: &str) -> bool {
 /// The variable that sets a key.
 fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+/// What a variable's text may mean, when a text is not what is wanted.
+pub(super) fn guesses(text: &str) -> Vec<Value> {
+    let mut guesses = Vec::new();
+    if let Ok(value) = text.parse::<bool>() {
+        guesses.push(Value::from(value));
+    }
+    if let Ok(number) = text.parse::<u64>() {
+        guesses.push(Value::from(number));
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        guesses.push(Value::from(number));
+    }
+    if let Ok(number) = text.parse::<f64>() {
+        guesses.push(Value::from(number));
+    }
+    let inline = Toml::string(&format!("value = {text}")).data();
+    guesses.extend(
+        inline
+            .ok()
+            .and_then(|mut data| data.remove(&Profile::Default)?.remove("value")),
+    );
+    let list = Value::from(Vec::<Value>::new());
+    guesses.push(typed(text, Some(&list)));
+    guesses
 }
 
 /// A variable's text as the type that the key has. What does not fit stays text, and is reported

@@ -12,9 +12,11 @@ use figment::error::Kind;
 use figment::value::{Empty, Value};
 
 use super::Config;
-use super::environment::{typed, variable_path};
+use super::adapters::schema_with;
+use super::environment::{ADAPTERS_PREFIX, typed, variable_path};
 use super::providers::{File, One, Text};
 use super::report::{Mistake, Mistakes, among, shown};
+use crate::edge::plan::{check_files, plan};
 
 /// `config/tidings.toml`: every key with its default.
 pub const DEFAULTS: &str = include_str!("../../../../config/tidings.toml");
@@ -34,6 +36,12 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Environment variables, all of them.
     pub environment: Vec<(String, String)>,
+    /// The adapters that are part of the binary.
+    pub adapters: Vec<String>,
+    /// More of them, which are only there when the configuration has their table.
+    pub dialects: Vec<String>,
+    /// Whether there may be others, whose tables and variables are passed over.
+    pub other_adapters: bool,
     /// Keys set by flags, with the flag's name: `("server.listen", "--listen", value)`.
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
@@ -43,6 +51,9 @@ pub struct Sources {
 pub struct Loaded {
     /// What is in force.
     pub config: Config,
+    /// The adapters that are there, in the order of [`Sources::adapters`] and
+    /// [`Sources::dialects`].
+    pub adapters: Vec<String>,
     pub(super) figment: Figment,
     pub(super) root: Value,
 }
@@ -57,7 +68,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         name: "defaults",
         text: DEFAULTS,
     };
-    let schema = schema();
+    let known = [&sources.adapters[..], &sources.dialects].concat();
+    let schema = schema_with(&known);
     let mut figment = Figment::from(defaults);
     if let Some(path) = &sources.usual_file
         && path.exists()
@@ -85,6 +97,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
                     value,
                 });
             }
+            Err(_) if sources.other_adapters && variable.starts_with(ADAPTERS_PREFIX) => {}
             Err(why) => mistakes.push(Mistake {
                 key: variable.clone(),
                 value: String::new(),
@@ -101,6 +114,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
             value: Value::from(text.as_str()),
         });
     }
+    let spoken_of = |name: &&String| figment.find_value(&format!("adapters.{name}")).is_ok();
+    let dialects = sources.dialects.iter().filter(spoken_of);
+    let adapters: Vec<_> = sources.adapters.iter().chain(dialects).cloned().collect();
     let mut root = match figment.find_value("") {
         Ok(root) => root,
         Err(error) => {
@@ -108,14 +124,27 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
             schema.clone()
         }
     };
+    if sources.other_adapters {
+        drop_others(&mut root, &known);
+    }
     drop_unknown(&mut root, &schema, &mut Vec::new(), &figment, &mut mistakes);
     let mut config = extract(&mut root, &schema, &figment, &mut mistakes)?;
-    for (path, allowed) in config.resolve() {
+    let mut wrong = config.resolve();
+    // What was put back to its default says nothing about where who listens.
+    let settled =
+        |one: &Mistake| !one.key.starts_with("server") && !one.key.starts_with("adapters");
+    if mistakes.iter().all(settled) && !sources.other_adapters {
+        let planned = plan(&config.server, &config.adapters, &adapters);
+        let checked = planned.and_then(|listeners| check_files(&listeners));
+        wrong.extend(checked.err().unwrap_or_default());
+    }
+    for (path, allowed) in wrong {
         mistakes.push(mistake(&root, &figment, &path, allowed));
     }
     if mistakes.is_empty() {
         Ok(Loaded {
             config,
+            adapters,
             figment,
             root,
         })
@@ -162,10 +191,35 @@ fn drop_unknown(
     let (Value::Dict(_, members), Value::Dict(_, known)) = (value, schema) else {
         return;
     };
+    let (adapters, adapter) = match path.as_slice() {
+        [first] => (first == "adapters", false),
+        [first, _] => (false, first == "adapters"),
+        _ => (false, false),
+    };
     members.retain(|name, member| {
         path.push(name.clone());
+        let mut kept = known.contains_key(name);
         if let Some(schema) = known.get(name) {
             drop_unknown(member, schema, path, figment, mistakes);
+        } else if adapter {
+            // The adapter's own, which it reads itself.
+            kept = true;
+        } else if adapters {
+            // What development mode says to an adapter is for binaries that have it.
+            if origin(figment, member) != "--dev" {
+                let wrong = "this binary has no such adapter";
+                let allowed = match known.is_empty() {
+                    true => wrong.to_owned(),
+                    false => among(wrong, name, known.keys()),
+                };
+                let found = Mistake {
+                    value: String::new(),
+                    source: origin(figment, member),
+                    allowed,
+                    key: path.join("."),
+                };
+                mistakes.push(found);
+            }
         } else {
             let key = path.join(".");
             mistakes.push(Mistake {
@@ -176,8 +230,17 @@ fn drop_unknown(
             });
         }
         path.pop();
-        known.contains_key(name)
+        kept
     });
+}
+
+/// Takes out the tables of adapters that are not these.
+fn drop_others(root: &mut Value, adapters: &[String]) {
+    if let Value::Dict(_, members) = root
+        && let Some(Value::Dict(_, tables)) = members.get_mut("adapters")
+    {
+        tables.retain(|name, _| adapters.contains(name));
+    }
 }
 
 /// Deserialises, putting back to the default what does not fit until all does.
@@ -200,7 +263,7 @@ fn extract(
     }
 }
 
-fn mistake(root: &Value, figment: &Figment, path: &str, allowed: String) -> Mistake {
+pub(super) fn mistake(root: &Value, figment: &Figment, path: &str, allowed: String) -> Mistake {
     let found = at(root, path);
     Mistake {
         key: label(root, path),
@@ -221,7 +284,7 @@ fn inside<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
     }
 }
 
-fn at<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
+pub(super) fn at<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(root, inside)
 }
 
@@ -269,13 +332,16 @@ fn repair(value: &mut Value, schema: &Value, path: &[String]) -> bool {
     }
 }
 
-fn allowed(kind: &Kind) -> String {
+pub(super) fn allowed(kind: &Kind) -> String {
     match kind {
         Kind::InvalidType(_, expected)
         | Kind::InvalidValue(_, expected)
         | Kind::InvalidLength(_, expected) => expected.clone(),
         Kind::UnknownField(name, known) => {
             among("there is no such key", name, known.iter().copied())
+        }
+        Kind::UnknownVariant(name, known) => {
+            among("there is no such value", name, known.iter().copied())
         }
         Kind::MissingField(name) => format!("`{name}` must be set"),
         other => other.to_string(),

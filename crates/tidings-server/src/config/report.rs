@@ -20,7 +20,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    pub(super) fn plain(key: &str, allowed: String) -> Self {
+    pub(crate) fn plain(key: &str, allowed: String) -> Self {
         Self {
             key: key.to_owned(),
             value: String::new(),
@@ -58,7 +58,12 @@ impl fmt::Display for Mistakes {
 impl fmt::Display for Loaded {
     /// Every key with its value and where that comes from.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for path in leaves(&schema()) {
+        let adapters = self.root.find_ref("adapters").into_iter();
+        let adapters = adapters
+            .flat_map(leaves)
+            .map(|path| format!("adapters.{path}"));
+        let there = |path: &String| self.root.find_ref(path).is_some();
+        for path in leaves(&schema()).into_iter().chain(adapters.filter(there)) {
             let Some(value) = self.root.find_ref(&path) else {
                 continue;
             };
@@ -72,10 +77,13 @@ impl fmt::Display for Loaded {
 /// A value as TOML writes it, with secrets taken out.
 pub(super) fn shown(path: &str, value: &Value) -> String {
     let last = path.rsplit('.').next().unwrap_or(path);
-    let secret = matches!(last, "password" | "sentinel_password" | "key");
+    let secret = matches!(last, "password" | "sentinel_password" | "key" | "secret")
+        || adapters_secret(path, last);
     match value {
         _ if secret && !is_unset(value) => "\"***\"".to_owned(),
-        Value::String(_, text) if last == "url" => format!("{:?}", without_password(text)),
+        Value::String(_, text) if matches!(last, "url" | "jwks_url") => {
+            format!("{:?}", without_password(text))
+        }
         Value::String(_, text) => format!("{text:?}"),
         Value::Char(_, c) => format!("{:?}", c.to_string()),
         Value::Bool(_, b) => b.to_string(),
@@ -93,11 +101,24 @@ pub(super) fn shown(path: &str, value: &Value) -> String {
         Value::Dict(_, members) => {
             let members: Vec<String> = members
                 .iter()
-                .map(|(name, member)| format!("{name} = {}", shown(name, member)))
+                .map(|(name, member)| {
+                    format!("{name} = {}", shown(&format!("{path}.{name}"), member))
+                })
                 .collect();
             format!("{{ {} }}", members.join(", "))
         }
     }
+}
+
+/// Whether a key of an adapter sounds like a secret. Only the adapter knows; hiding too much is
+/// harmless.
+fn adapters_secret(path: &str, last: &str) -> bool {
+    let sounds = ["password", "passphrase", "secret", "token", "credential"];
+    let own = path.starts_with("adapters.") && !path.contains(".mount.");
+    own && !last.ends_with("_file")
+        && (last.ends_with("key")
+            || last.ends_with("keys")
+            || sounds.iter().any(|one| last.contains(one)))
 }
 
 /// Addresses without the passwords that stand in them.

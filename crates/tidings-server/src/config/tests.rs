@@ -38,6 +38,9 @@ fn the_defaults_are_whole_and_closed() {
     assert!(config.api.anonymous_publish.is_empty() && config.api.anonymous_read.is_empty());
     assert!(config.api.cors_origins.is_empty());
     assert!(config.redis.url.is_none());
+    assert!(config.server.tls_cert.is_none() && !config.server.tls_self_signed);
+    assert_eq!(config.server.connections_per_address.get(), 0);
+    assert!(config.adapters.is_empty());
 }
 
 #[test]
@@ -257,6 +260,25 @@ fn passwords_are_cut_out_of_addresses() {
 }
 
 #[test]
+fn clients_are_told_to_leave_within_the_grace() {
+    let text = "[server]\ndrain_delay = \"0s\"\ndrain_spread = \"0s\"\nshutdown_grace = \"1s\"\n";
+    let (_file, sources) = with_file(text, &[]);
+    let server = load(&sources).expect("fits").config.server;
+    assert!(server.drain_delay.0.is_zero() && server.drain_spread.0.is_zero());
+    let longest = [("TIDINGS_SERVER__DRAIN_SPREAD", "20s")];
+    let expected = (
+        "server.drain_spread".to_owned(),
+        "a duration below server.shutdown_grace".to_owned(),
+    );
+    let found = mistakes(&self::sources(&longest));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].0.starts_with(&expected.0) && found[0].1.contains(&expected.1),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn development_mode_adds_its_key_and_can_be_narrowed() {
     let text = "[[keys]]\nname = \"mine\"\nkey = \"m\"\nread = [\"**\"]\n";
     let (_file, mut sources) = with_file(text, &[]);
@@ -270,4 +292,135 @@ fn development_mode_adds_its_key_and_can_be_narrowed() {
     sources.environment = vec![("TIDINGS_API__CORS_ORIGINS".into(), String::new())];
     let config = load(&sources).expect("fits").config;
     assert!(config.api.cors_origins.is_empty());
+}
+
+#[test]
+fn what_is_shown_of_an_instance_can_be_set() {
+    let config = load(&Sources::default()).expect("the defaults fit").config;
+    assert_eq!(config.telemetry.otlp_endpoint, None, "nothing leaves by itself");
+    assert_eq!(config.telemetry.metrics_listen, None);
+    let loaded = load(&sources(&[
+        ("TIDINGS_TELEMETRY__OTLP_ENDPOINT", "http://c:4317"),
+        ("TIDINGS_TELEMETRY__OTLP_SAMPLE", "12.5%"),
+        ("TIDINGS_TELEMETRY__INSTANCE_ID", "7"),
+        ("TIDINGS_TELEMETRY__RESOURCE", "a=1, b=2"),
+        ("TIDINGS_TELEMETRY__METRICS_LISTEN", "[::1]:9464"),
+        ("TIDINGS_READINESS__PROBE_EVERY", "1s"),
+    ]))
+    .expect("fits");
+    let telemetry = loaded.config.telemetry;
+    let endpoint = telemetry.otlp_endpoint.map(|endpoint| endpoint.0);
+    assert_eq!(endpoint.as_deref(), Some("http://c:4317"));
+    assert_eq!(telemetry.otlp_sample, Share(0.125));
+    assert_eq!(telemetry.instance_id.as_deref(), Some("7"));
+    assert_eq!(telemetry.resource.len(), 2);
+    assert_eq!(telemetry.metrics_listen.map(|one| one.0.port()), Some(9464));
+    let wrong = mistakes(&sources(&[
+        ("TIDINGS_TELEMETRY__OTLP_ENDPOINT", "c:4317"),
+        ("TIDINGS_TELEMETRY__OTLP_SAMPLE", "0.01"),
+        ("TIDINGS_TELEMETRY__RESOURCE", "a"),
+    ]));
+    let keys: Vec<&str> = wrong.iter().map(|(key, _)| key.as_str()).collect();
+    for key in ["otlp_endpoint", "otlp_sample", "resource"] {
+        assert!(keys.iter().any(|one| one.contains(key)), "{key} in {wrong:#?}");
+    }
+}
+
+#[test]
+fn issuers_are_checked_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let secret = file("secret", "hunter2 and 25 bytes more of them\n");
+    let (short, set) = (file("short", "hunter2"), file("set", "{\"keys\":[]}"));
+    let good = "name = \"a\"\nalgorithms = [\"HS256\"]\n\
+                secret = \"hunter2 hunter2 hunter2 hunter2 \"\nread = [\"tenant/{sub}/**\"]\n"
+        .to_owned();
+    let table = format!(
+        "[[issuers]]\n{good}\n[[issuers]]\nname = \"b\"\nissuer = \"https://b\"\naudience = [\"x\"]\n\
+         algorithms = [\"RS256\", \"ES256\"]\njwks_url = \"https://b.example/keys\"\nleeway = \"0s\"\n\
+         publish = [\"o/{{claim:org}}/*\"]\npublish_per_second = 5\nburst = 9\n"
+    );
+    let (_file, sources) = with_file(&table, &[]);
+    let loaded = load(&sources).expect("fits");
+    let [a, b] = loaded.config.issuers.as_slice() else {
+        panic!("two issuers");
+    };
+    assert_eq!(a.rights_claim, "tidings");
+    assert_eq!(a.leeway.0.as_secs(), 5);
+    assert_eq!((b.publish_per_second.get(), b.burst.get()), (5, 9));
+    let shown = format!("{loaded}{:?}", loaded.config);
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    let key = |line: &str| format!("{}\n{line}\n", good.replace("secret = ", "#"));
+    let with = |line: &str| format!("{good}{line}\n");
+    let wrong = [
+        (key(""), "issuers[a].jwks_url", "exactly one of"),
+        (with("jwks_url = \"https://x/y\""), "issuers[a].jwks_url", "exactly one of"),
+        (key("jwks_url = \"ftp://x/y\""), "issuers[a].jwks_url", "an address such as"),
+        (key("jwks_url = \"https://x/y\""), "issuers[a].algorithms", "with public keys"),
+        (key(&format!("secret_file = \"{secret}\"")), "", ""),
+        (key(&format!("secret_file = \"{short}\"")), "issuers[a].secret_file", "32 bytes"),
+        (key("secret = \"hunter2\""), "issuers[a].secret", "32 bytes"),
+        (key("jwks_file = \"/nowhere\""), "issuers[a].jwks_file", "No such file"),
+        (key(&format!("jwks_file = \"{short}\"")), "issuers[a].jwks_file", "Key Set"),
+        (key(&format!("jwks_file = \"{set}\"")), "", ""),
+        (
+            key(&format!("public_key_file = \"{set}\"")).replace("HS256", "ES256"),
+            "issuers[a].public_key_file",
+            "PEM",
+        ),
+        (with("tls_ca = \"x\""), "issuers[a].tls_ca", "only with jwks_url"),
+        (with("burst = 1"), "issuers[a].burst", "only with publish_per_second"),
+        (with("publish = [\"a{sub}\"]"), "issuers[a].publish[0]", "{sub} or {claim:NAME}"),
+        (with("colour = 1"), "issuers[a].colour", "there is no such key"),
+        (good.replace("HS256", "none"), "issuers[a].algorithms[0]", "\"HS256\""),
+        (good.replace("[\"HS256\"]", "[]"), "issuers[a].algorithms", "with a secret"),
+        (good.replace("read", "#"), "issuers[a].read", "open nothing"),
+        (format!("{good}[[issuers]]\n{good}"), "issuers", "two issuers are named"),
+    ];
+    for (text, key, allowed) in wrong {
+        let (_file, sources) = with_file(&format!("[[issuers]]\n{text}"), &[]);
+        let result = load(&sources);
+        if key.is_empty() {
+            assert!(result.is_ok(), "{text}: {result:?}");
+            continue;
+        }
+        let mistakes = result.expect_err(&text);
+        assert!(!mistakes.to_string().contains("hunter2"), "{mistakes}");
+        let found = |one: &Mistake| one.key.starts_with(key) && one.allowed.contains(allowed);
+        assert!(mistakes.0.iter().any(found), "{key}: {allowed}\nin {mistakes}");
+    }
+    let keys = "[[keys]]\nname = \"a\"\nkey = \"k\"\nread = [\"a\"]\nburst = 1\n";
+    let (_file, sources) = with_file(keys, &[]);
+    assert!(mistakes(&sources)[0].1.contains("only with publish_per_second"));
+}
+
+#[test]
+fn what_a_publish_waits_for_is_a_known_level_and_bounded() {
+    let (_file, wrong) = with_file(
+        "[api]\ndurability = \"safe\"\ndurability_timeout = \"61s\"\n[redis]\ndurability_replicas = 0",
+        &[],
+    );
+    let found = mistakes(&wrong);
+    for (key, allowed) in [
+        (
+            "api.durability",
+            "\"stored\", \"replicated\" or \"fsynced\"",
+        ),
+        ("redis.durability_replicas", "a whole number from 1 to 64"),
+    ] {
+        let named = found.iter().any(|(k, a)| k == key && a == allowed);
+        assert!(named, "{key}: {found:?}");
+    }
+    let (_file, late) = with_file("[api]\ndurability_timeout = \"61s\"", &[]);
+    assert_eq!(mistakes(&late)[0].0, "api.durability_timeout");
+    let (_file, good) = with_file("[api]\ndurability = \"replicated\"", &[]);
+    let config = load(&good).expect("it fits").config;
+    let durability = config.api.durability.0;
+    assert_eq!(durability, tidings_core::Durability::Replicated);
+    assert_eq!(config.redis.durability_replicas.get(), 1);
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 use tidings_core::TopicPattern;
 
+use super::telemetry::{ResourceAttribute, Share};
+
 /// A text that is never shown: not by `Debug`, and there is no other way to print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -86,7 +88,7 @@ impl Span {
     const ALLOWED: &'static str =
         "a duration above zero, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, unit) = split_unit(text)?;
         let ms = match unit {
             "ms" => 1,
@@ -99,6 +101,21 @@ impl Span {
             .checked_mul(ms)
             .filter(|ms| (1..=YEAR_MS).contains(ms))?;
         Some(Self(Duration::from_millis(total)))
+    }
+}
+
+/// A duration that may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause(pub Duration);
+
+impl Pause {
+    const ALLOWED: &'static str = "a duration such as \"0s\", \"500ms\" or \"5s\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        match split_unit(text)? {
+            (0, "ms" | "s" | "m" | "h") => Some(Self(Duration::ZERO)),
+            _ => Span::parse(text).map(|span| Self(span.0)),
+        }
     }
 }
 
@@ -136,6 +153,13 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<const MIN: u64, const MAX: u64>(u64);
 
+/// What may be none at all is none when nothing is said.
+impl<const MAX: u64> Default for Count<0, MAX> {
+    fn default() -> Self {
+        Self(0)
+    }
+}
+
 impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
     /// The number.
     #[must_use]
@@ -152,6 +176,13 @@ pub struct Pattern(pub TopicPattern);
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen(pub std::net::SocketAddr);
+
+impl FromText for Listen {
+    const ALLOWED: &'static str = "an address such as \"127.0.0.1:8080\" or \"[::]:8080\"";
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
 
 /// An origin of a browser page, or `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +230,10 @@ impl FromText for Digest {
     }
 }
 
+/// What a publish waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability(pub tidings_core::Durability);
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -230,13 +265,17 @@ macro_rules! from_text {
 }
 
 from_text! {
+    Share: Self::ALLOWED, Self::from_text;
+    ResourceAttribute: Self::ALLOWED, Self::from_text;
     Span: Self::ALLOWED, Self::parse;
+    Pause: Self::ALLOWED, Self::parse;
     Size: Self::ALLOWED, Self::parse;
     Origin: Self::ALLOWED, Self::parse;
     Pattern: "a pattern of topics such as \"shop/*\", \"shop/**\" or \"**\"",
         |text| TopicPattern::parse(text).ok().map(Self);
-    Listen: "an address such as \"127.0.0.1:8080\" or \"[::]:8080\"",
-        |text| text.parse().ok().map(Self);
+    Listen: <Self as FromText>::ALLOWED, <Self as FromText>::from_text;
+    Durability: "\"stored\", \"replicated\" or \"fsynced\"",
+        |text| tidings_core::Durability::of(text).map(Self);
     LogFormat: "\"text\" or \"json\"", |text| match text {
         "text" => Some(Self::Text),
         "json" => Some(Self::Json),
@@ -246,7 +285,7 @@ from_text! {
         Self::parse;
 }
 
-fn parsed<'de, D, T>(
+pub(super) fn parsed<'de, D, T>(
     from: D,
     allowed: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -325,6 +364,14 @@ mod tests {
             "1S",
         ] {
             assert_eq!(ms(bad), None, "{bad:?}");
+        }
+        let pause = |text| Pause::parse(text).map(|pause| pause.0.as_millis());
+        assert_eq!(
+            (pause("0s"), pause("0ms"), pause("2s")),
+            (Some(0), Some(0), Some(2_000))
+        );
+        for bad in ["", "0", "0 days", "-1s"] {
+            assert_eq!(pause(bad), None, "{bad:?}");
         }
         let bytes = |text| Size::parse(text).map(|size| size.0);
         assert_eq!(bytes("512B"), Some(512));

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tidings_adapter::PublishError;
 use tidings_core::{Appended, EventId, Outcome, Topic};
 
+use super::safety::Told;
 use crate::problem::{Cause, Problem};
 
 /// One stored event, as the answer names it.
@@ -67,13 +68,16 @@ pub fn created(body: &impl Serialize) -> Response {
 ///
 /// # Errors
 /// That problem.
-pub fn batch(
+pub(super) fn batch(
     topics: &[Topic],
     results: Vec<Result<Appended, PublishError>>,
+    told: Told,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Created {
         events: Vec<Receipt>,
+        #[serde(flatten)]
+        told: Told,
     }
 
     let single = results.len() == 1;
@@ -93,7 +97,7 @@ pub fn batch(
     match first {
         None => {
             events.iter_mut().for_each(|receipt| receipt.index = None);
-            Ok(created(&Created { events }))
+            Ok(created(&Created { events, told }))
         }
         Some(error) if single => Err(problem(&error)),
         Some(error) => Err(problem(&error)
@@ -115,6 +119,9 @@ pub fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::Draft(error) => error.clone().into(),
         PublishError::Log(error) => Problem::of_log(error),
+        PublishError::Owned(_) | PublishError::NotTaken(_) => {
+            Problem::new(Cause::ForbiddenTopic, error.to_string())
+        }
         PublishError::Draining => {
             Problem::new(Cause::Draining, "come back: another instance answers")
         }
@@ -125,6 +132,7 @@ fn cause(error: &PublishError) -> Cause {
     match error {
         PublishError::Draft(error) => Problem::from(error.clone()).cause,
         PublishError::Log(error) => Cause::of_log(error),
+        PublishError::Owned(_) | PublishError::NotTaken(_) => Cause::ForbiddenTopic,
         PublishError::Draining => Cause::Draining,
     }
 }
@@ -149,6 +157,8 @@ mod tests {
             (log(LogError::FateUnknown("x".into())), Cause::FateUnknown),
             (log(LogError::Refused("x".into())), Cause::Internal),
             (PublishError::Draining, Cause::Draining),
+            (PublishError::Owned("toy".into()), Cause::ForbiddenTopic),
+            (PublishError::NotTaken("no".into()), Cause::ForbiddenTopic),
             (
                 tidings_core::DraftError::KindEmpty.into(),
                 Cause::InvalidField,

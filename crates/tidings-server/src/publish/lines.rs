@@ -7,10 +7,12 @@
 use axum::response::Response;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::Serialize;
-use tidings_core::Draft;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
+use tidings_core::{Ingested, Topic};
 
 use super::answer::{Receipt, created, listed, problem};
+use super::safety::{Safety, Told};
+use super::trail::Mark;
 use super::upload::Upload;
 use super::{Publisher, body};
 use crate::limits::{LINE_GROUP_BYTES, LINES_LISTED_MAX};
@@ -21,10 +23,17 @@ use crate::wire::Form;
 ///
 /// # Errors
 /// A [`Problem`] with the failing `line` (counted from 1) and what was `stored` before it.
-pub async fn publish(publisher: Publisher<'_>, upload: &mut Upload) -> Result<Response, Problem> {
+pub(super) async fn publish(
+    publisher: Publisher<'_>,
+    upload: &mut Upload,
+    mark: &Mark,
+    safety: Safety<'_>,
+) -> Result<Response, Problem> {
     let mut lines = Lines::new(publisher.limits.body_max);
     let mut run = Run {
         publisher,
+        mark,
+        safety,
         group: Vec::new(),
         group_bytes: 0,
         receipts: Vec::new(),
@@ -58,8 +67,10 @@ pub async fn publish(publisher: Publisher<'_>, upload: &mut Upload) -> Result<Re
 /// One publish under way.
 struct Run<'a> {
     publisher: Publisher<'a>,
+    mark: &'a Mark,
+    safety: Safety<'a>,
     /// Parsed and not yet stored.
-    group: Vec<(u64, Draft)>,
+    group: Vec<((u64, Topic), Ingested)>,
     group_bytes: usize,
     receipts: Vec<Receipt>,
     stored: u64,
@@ -68,14 +79,19 @@ struct Run<'a> {
 impl Run<'_> {
     /// Takes one line, and stores the group when it is full.
     async fn take(&mut self, number: u64, line: Result<Bytes, Problem>) -> Result<(), Problem> {
-        let draft = line
-            .and_then(|line| body::one(&line, Form::Native))
-            .and_then(|draft| self.publisher.may(&draft).map(|()| draft));
-        match draft {
+        let draft = line.and_then(|line| body::one(&line, Form::Native));
+        let judged = draft.and_then(|draft| {
+            let (topic, bytes) = (draft.topic.clone(), draft.data.len());
+            let judged = self.publisher.judge(draft, self.mark)?;
+            let Publisher { hub, rights, .. } = self.publisher;
+            rights.spend(1, hub.now().uptime)?;
+            Ok((topic, bytes, judged))
+        });
+        match judged {
             Err(problem) => return Err(self.fail(problem, Some(number)).await),
-            Ok(draft) => {
-                self.group_bytes += draft.data.len();
-                self.group.push((number, draft));
+            Ok((topic, bytes, judged)) => {
+                self.group_bytes += bytes;
+                self.group.push(((number, topic), judged));
             }
         }
         if self.group.len() >= DRAFTS_PER_APPEND_MAX || self.group_bytes >= LINE_GROUP_BYTES {
@@ -87,19 +103,20 @@ impl Run<'_> {
     /// Stores what was parsed.
     async fn flush(&mut self) -> Result<(), Problem> {
         self.group_bytes = 0;
-        let (places, drafts): (Vec<_>, Vec<_>) = std::mem::take(&mut self.group)
-            .into_iter()
-            .map(|(number, draft)| ((number, draft.topic.clone()), draft))
-            .unzip();
-        if drafts.is_empty() {
+        let (places, judged): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.group).into_iter().unzip();
+        if judged.is_empty() {
             return Ok(());
         }
-        let mut failure = None;
-        let results = self.publisher.hub.publish(drafts).await;
+        let (mut failure, mut stored) = (None, Vec::new());
+        let results = self.publisher.hub.ingest(judged).await;
         for ((number, topic), result) in places.into_iter().zip(results) {
             match result {
                 Ok(appended) => {
                     self.stored += 1;
+                    if self.safety.waits() {
+                        stored.push((topic.clone(), appended.id));
+                    }
                     if self.receipts.len() < LINES_LISTED_MAX {
                         self.receipts.push(Receipt {
                             line: Some(number),
@@ -113,7 +130,11 @@ impl Run<'_> {
             }
         }
         match failure {
-            None => Ok(()),
+            // Group by group, because an upload may have any number of them.
+            None => {
+                self.safety.wait(&stored).await;
+                Ok(())
+            }
             Some((number, error)) => Err(self.explain(problem(&error), Some(number))),
         }
     }
@@ -143,6 +164,8 @@ impl Run<'_> {
             events: Vec<Receipt>,
             /// All that was stored; `events` lists so many of them at most.
             count: u64,
+            #[serde(flatten)]
+            told: Told,
         }
 
         if self.stored == 0 {
@@ -155,6 +178,7 @@ impl Run<'_> {
             .iter_mut()
             .for_each(|receipt| receipt.line = None);
         Ok(created(&Created {
+            told: self.safety.told(),
             events: self.receipts,
             count: self.stored,
         }))
@@ -162,7 +186,7 @@ impl Run<'_> {
 }
 
 /// Splits pieces of a body into lines. Blank lines are skipped and counted.
-struct Lines {
+pub(crate) struct Lines {
     buffer: BytesMut,
     /// How much of the buffer is known to hold no line end.
     searched: usize,
@@ -173,7 +197,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(line_max: usize) -> Self {
+    pub(crate) fn new(line_max: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
@@ -184,17 +208,17 @@ impl Lines {
         }
     }
 
-    fn push(&mut self, piece: &[u8]) {
+    pub(crate) fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// The next whole line with its number, counted from 1. After a line that is too long there is
     /// no further one.
-    fn next(&mut self) -> Option<(u64, Result<Bytes, Problem>)> {
+    pub(crate) fn next(&mut self) -> Option<(u64, Result<Bytes, Problem>)> {
         while !self.failed {
             let line = match self.buffer[self.searched..]
                 .iter()

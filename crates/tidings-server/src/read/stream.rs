@@ -11,7 +11,7 @@ use tidings_core::{
 };
 
 use super::parameters::Parameters;
-use super::{ReadSettings, View, reload};
+use super::{ReadSettings, View, left, reload};
 use crate::problem::{Cause, Problem};
 
 /// Answers a plain event stream.
@@ -44,6 +44,7 @@ pub async fn events(
         view: parameters.view()?,
         heartbeat: settings.heartbeat,
         retry: settings.retry,
+        until_unix_ms: settings.until_unix_ms,
     };
     Ok(sse::serve(hub, session, settings.driver.clone()).await)
 }
@@ -58,20 +59,22 @@ fn cursor_problem(error: tidings_core::CursorError) -> Problem {
 
 /// One `EventSource`.
 #[derive(Debug)]
-struct Stream {
-    topics: Vec<Topic>,
-    several: bool,
-    start: Start,
-    view: View,
-    heartbeat: Duration,
-    retry: Duration,
+pub(super) struct Stream {
+    pub(super) topics: Vec<Topic>,
+    pub(super) several: bool,
+    pub(super) start: Start,
+    pub(super) view: View,
+    pub(super) heartbeat: Duration,
+    pub(super) retry: Duration,
+    pub(super) until_unix_ms: Option<u64>,
 }
 
 const SUB: SubId = SubId(0);
 const HEARTBEAT: TimerId = TimerId(0);
+const END: TimerId = TimerId(1);
 
 impl Session for Stream {
-    fn handle(&mut self, _now: Now, input: Input<'_>, actions: &mut Actions) {
+    fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Actions) {
         match input {
             Input::Opened => {
                 actions.send_text(format!("retry: {}\n\n", self.retry.as_millis()));
@@ -82,6 +85,7 @@ impl Session for Stream {
                     from,
                 });
                 actions.set_timer(HEARTBEAT, self.heartbeat);
+                self.watch_the_token(now, actions);
             }
             // An id without data dispatches nothing, but is what `EventSource` comes back with: a
             // client that has seen no event yet still resumes from here (WHATWG HTML §9.2.6).
@@ -99,6 +103,7 @@ impl Session for Stream {
                 actions.send_text(sse::HEARTBEAT);
                 actions.set_timer(HEARTBEAT, self.heartbeat);
             }
+            Input::Timer(END) => self.watch_the_token(now, actions),
             Input::Draining => actions.close(1001, "come back"),
             _ => {}
         }
@@ -106,6 +111,15 @@ impl Session for Stream {
 }
 
 impl Stream {
+    /// Ends when the token does: the client comes back, and is refused or has a new one.
+    fn watch_the_token(&self, now: Now, actions: &mut Actions) {
+        match self.until_unix_ms {
+            Some(until) if now.unix_ms >= until => actions.close(1000, "the token is expired"),
+            Some(until) => actions.set_timer(END, left(until, now)),
+            None => {}
+        }
+    }
+
     fn send_events(&self, batch: &Batch, actions: &mut Actions) {
         if !self.several {
             for printed in &batch.events {
@@ -139,6 +153,7 @@ mod tests {
             view: View::Data,
             heartbeat: sse::HEARTBEAT_EVERY,
             retry: Duration::from_secs(2),
+            until_unix_ms: None,
         }
     }
 

@@ -338,6 +338,9 @@ async fn every_cause_is_met_counted_and_harmless() {
 
     // The others are met in `refusals`, and `draining` where publishing answers.
     met.extend(["body-timeout", "too-many-connections", "draining"]);
+    // Those about tokens and rates in `identity`.
+    met.extend(["invalid-token", "token-expired"]);
+    met.extend(["issuer-unavailable", "rate-limited"]);
     let all: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.slug()).collect();
     assert_eq!(met, all, "a cause has no case");
 }

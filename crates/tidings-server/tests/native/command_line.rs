@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use crate::common::{KEY, SOON, Server, start};
-use tidings_testkit::servers::Certificates;
+use tidings_testkit::servers::{Certificates, RedisServer};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -14,13 +14,13 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-async fn tidings(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
+pub(crate) async fn tidings(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
     let folder = tempfile::tempdir().expect("a folder");
     let mut child = command(arguments, folder.path())
         .envs(environment.iter().copied())
@@ -67,6 +67,8 @@ async fn help_teaches() {
         (&["publish", "--help"], "--ndjson"),
         (&["tail", "--help"], "--since"),
         (&["config", "--help"], "check"),
+        (&["doctor", "--help"], "4 warnings, 5 problems"),
+        (&["health", "--help"], "--ready"),
     ] {
         let said = tidings(arguments, &[], "").await;
         assert_eq!(said.code, Some(0));
@@ -312,4 +314,97 @@ async fn the_client_speaks_tls_to_whom_it_trusts() {
     let said = tidings(&publish, &trusted, "").await;
     assert_eq!(said.code, Some(3), "{}", said.err);
     assert_eq!(server.data("demo/a").await, "[1]");
+}
+
+#[tokio::test]
+async fn publish_says_beside_the_answer_when_less_was_reached() {
+    let server = start("").await;
+    let mut url = String::new();
+    let environment = client(&server, &mut url);
+    let publish = async |level: &str| {
+        let arguments = ["publish", "demo/a", "t", "1", "--durability", level];
+        tidings(&arguments, &environment, "").await
+    };
+    let said = publish("stored").await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert!(
+        said.out.contains("\"durability\":\"stored\""),
+        "{}",
+        said.out
+    );
+    let said = publish("replicated").await;
+    assert_eq!(said.code, Some(0), "it is stored");
+    assert!(
+        said.out.contains("\"wanted\":\"replicated\""),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.err.contains("not known to be replicated"),
+        "{}",
+        said.err
+    );
+    assert_eq!(publish("safe").await.code, Some(2));
+}
+
+#[tokio::test]
+async fn health_is_an_exit_code() {
+    let server = start("").await;
+    let url = format!("http://{}", server.address);
+    let environment = [("TIDINGS_URL", url.as_str())];
+    let health = async |arguments: &[&str]| {
+        let said = tidings(&[&["health"], arguments].concat(), &environment, "").await;
+        assert_eq!(said.err.is_empty(), said.code == Some(0), "{}", said.err);
+        said.code
+    };
+    assert_eq!(health(&[]).await, Some(0));
+    assert_eq!(health(&["--ready"]).await, Some(0));
+    server.instance.hub().retire();
+    assert_eq!(health(&[]).await, Some(0), "alive");
+    assert_eq!(health(&["--ready"]).await, Some(1), "leaving");
+    assert_eq!(health(&["--url", "http://127.0.0.1:1"]).await, Some(1));
+    assert_eq!(health(&["--url", "nowhere"]).await, Some(1));
+    // One that takes the connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    assert_eq!(health(&["--url", &url]).await, Some(1));
+}
+
+#[tokio::test]
+async fn the_doctor_tells_by_its_exit_code_how_bad_it_is() {
+    let well = RedisServer::builder().append_only().maxmemory(1 << 28);
+    let well = well.start().await.expect("Redis");
+    let said = tidings(&["doctor", "--redis", &well.url()], &[], "").await;
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert!(said.out.contains("note     replicas"), "{}", said.out);
+    assert!(said.out.contains("ok       append-only"), "{}", said.out);
+    let set = async |name, value| {
+        let words = ["CONFIG", "SET", name, value];
+        well.command(&words).await.expect("taken");
+    };
+    set("maxmemory", "0").await;
+    let environment = [("TIDINGS_REDIS__URL", well.url())];
+    let environment = environment
+        .each_ref()
+        .map(|(name, url)| (*name, url.as_str()));
+    let said = tidings(&["doctor"], &environment, "").await;
+    assert_eq!(said.code, Some(4), "{}{}", said.out, said.err);
+    assert!(said.err.contains("1 warnings, 0 problems"), "{}", said.err);
+    set("maxmemory", "100mb").await;
+    set("maxmemory-policy", "allkeys-lru").await;
+    let said = tidings(&["doctor", "--json"], &environment, "").await;
+    assert_eq!(said.code, Some(5), "{}{}", said.out, said.err);
+    let report: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(report["level"], "problem");
+    let first = &report["findings"][0];
+    assert_eq!(first["check"], "eviction", "the worst comes first");
+    assert_eq!(first["remedy"], "maxmemory-policy noeviction");
+
+    let code = async |arguments: &[&str]| tidings(arguments, &[], "").await;
+    let nowhere = "redis://user:s3cret@127.0.0.1:1";
+    let said = code(&["doctor", "--redis", nowhere]).await;
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    assert!(!said.err.contains("s3cret"), "{}", said.err);
+    assert_eq!(code(&["doctor"]).await.code, Some(2), "no Redis is named");
+    assert_eq!(code(&["doctor", "--redis", "http://x"]).await.code, Some(1));
 }

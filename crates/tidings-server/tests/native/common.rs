@@ -62,11 +62,21 @@ pub(crate) async fn start(config: &str) -> Server {
 }
 
 pub(crate) async fn start_with(config: &str, options: MemoryOptions) -> Server {
+    launch(config, options, vec![Box::new(Toy)]).await
+}
+
+/// Starts an instance with these adapters.
+pub(crate) async fn launch(
+    config: &str,
+    options: MemoryOptions,
+    adapters: Vec<Box<dyn Adapter>>,
+) -> Server {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), config).expect("written");
     let keys = format!(
         "[{{name=\"all\",key=\"{KEY}\",publish=[\"**\"],read=[\"**\"]}},\
-         {{name=\"small\",key=\"{SMALL_KEY}\",publish=[\"small/*\"],read=[\"small/*\"]}}]"
+         {{name=\"small\",key=\"{SMALL_KEY}\",publish=[\"small/*\"],read=[\"small/*\"]}},\
+         {{name=\"slow\",key=\"slow\",publish=[\"small/*\"],publish_per_second=1,burst=2}}]"
     );
     let environment = [
         ("TIDINGS_SERVER__LISTEN", "127.0.0.1:0"),
@@ -78,6 +88,7 @@ pub(crate) async fn start_with(config: &str, options: MemoryOptions) -> Server {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
+        adapters: adapters.iter().map(|one| one.name().to_owned()).collect(),
         ..Sources::default()
     })
     .expect("the configuration fits");
@@ -88,7 +99,7 @@ pub(crate) async fn start_with(config: &str, options: MemoryOptions) -> Server {
         &loaded.config,
         log.clone(),
         clock.clone(),
-        vec![Box::new(Toy)],
+        adapters,
         registry.clone(),
     )
     .expect("it starts");
@@ -105,6 +116,57 @@ pub(crate) async fn start_with(config: &str, options: MemoryOptions) -> Server {
 }
 
 impl Server {
+    /// What a metric stands at; of one with a label, the row with this value.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let rows = family.expect("it is registered").get_metric();
+        let mut rows = rows.iter().filter(|row| {
+            label.is_empty() || row.get_label().iter().any(|one| one.value() == label)
+        });
+        rows.next().map_or(0, |row| {
+            (row.get_counter().get_value() + row.get_gauge().get_value()) as u64
+        })
+    }
+
+    /// How many connections were turned away or ended by the edge for this cause.
+    pub(crate) fn turned_away(&self, cause: &str) -> u64 {
+        self.metric("tidings_connections_refused_total", cause)
+    }
+
+    /// Waits until so many connections stand.
+    pub(crate) async fn connections(&self, wanted: u64) {
+        self.until(
+            || self.metric("tidings_connections", "") == wanted,
+            || {
+                format!(
+                    "{} connections stand",
+                    self.metric("tidings_connections", "")
+                )
+            },
+        )
+        .await;
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, is_so: impl Fn() -> bool, shown: impl Fn() -> String) {
+        let reached = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SOON, reached).await.is_err() {
+            panic!("{}", shown());
+        }
+    }
+
+    /// Another client is served.
+    pub(crate) async fn serves(&self) {
+        let id = self.publish_one("small/others", "1").await;
+        assert!(!id.is_empty());
+        assert!(self.data("small/others").await.contains('1'));
+    }
+
     /// How often a cause was counted.
     pub(crate) fn refused(&self, slug: &str) -> u64 {
         let families = self.registry.gather();

@@ -184,7 +184,7 @@ async fn a_head_is_bounded() {
 
 #[tokio::test]
 async fn leaving_ends_streams_and_polls_and_loses_no_answer() {
-    let server = start("[server]\nshutdown_grace = \"8s\"\n").await;
+    let server = start("[server]\ndrain_spread = \"1s\"\nshutdown_grace = \"8s\"\n").await;
     let mut stream = Stream::open(&server, "/v1/events?topic=a", &[]).await;
     stream.until("id: ").await;
     let address = server.address;
@@ -206,7 +206,7 @@ async fn leaving_ends_streams_and_polls_and_loses_no_answer() {
             .get("/metrics")
             .await
             .text()
-            .contains("tidings_readers 3")
+            .contains("tidings_readers{adapter=\"native\"} 3")
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

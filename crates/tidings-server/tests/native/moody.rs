@@ -1,11 +1,14 @@
 //! A memory log whose failures, and a clock whose time, are a test's own.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tidings_adapter::Hub;
 use tidings_core::{
-    Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Tail, Verdict,
+    Appended, BoxFuture, Clock, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError,
+    Page, PageLimit, Partition, Partitions, Placed, Settled, Tail, Verdict,
 };
 use tidings_log_memory::MemoryLog;
 
@@ -49,7 +52,13 @@ pub(crate) enum Mood {
 pub(crate) struct MoodyLog {
     log: MemoryLog,
     mood: AtomicU8,
+    /// Appends but for the instance's probes, and those.
     pub(crate) appends: AtomicU64,
+    pub(crate) probes: AtomicU64,
+    /// What is said of events that are to be safe, one answer after the other; then nothing.
+    pub(crate) settles: Mutex<VecDeque<Settled>>,
+    /// What was wanted of them, and for how many.
+    pub(crate) wanted: Mutex<Vec<(Durability, usize)>>,
 }
 
 impl MoodyLog {
@@ -58,6 +67,9 @@ impl MoodyLog {
             log,
             mood: AtomicU8::new(0),
             appends: AtomicU64::new(0),
+            probes: AtomicU64::new(0),
+            settles: Mutex::default(),
+            wanted: Mutex::default(),
         }
     }
 
@@ -84,7 +96,9 @@ impl EventLog for MoodyLog {
         partition: Partition,
         drafts: Vec<Draft>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, LogError>> {
-        self.appends.fetch_add(1, Ordering::Relaxed);
+        let own = drafts.iter().all(|draft| Hub::is_own(&draft.topic));
+        let counter = if own { &self.probes } else { &self.appends };
+        counter.fetch_add(1, Ordering::Relaxed);
         let why = "redis.internal:6379".to_owned();
         let failure = match () {
             () if self.is(Mood::Unavailable) => LogError::Unavailable(why),
@@ -138,6 +152,20 @@ impl EventLog for MoodyLog {
 
     fn trim(&self, partition: Partition) -> BoxFuture<'_, Result<(), LogError>> {
         self.log.trim(partition)
+    }
+
+    fn settle(
+        &self,
+        events: Vec<(Partition, EventId)>,
+        want: Durability,
+        patience: Duration,
+    ) -> BoxFuture<'_, Settled> {
+        let wanted = (want, events.len());
+        self.wanted.lock().expect("no panic").push(wanted);
+        match self.settles.lock().expect("no panic").pop_front() {
+            Some(settled) => Box::pin(async move { settled }),
+            None => self.log.settle(events, want, patience),
+        }
     }
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {

@@ -16,6 +16,10 @@ struct Process {
 
 impl Process {
     fn start(redis: &str) -> Self {
+        Self::start_with(redis, &[])
+    }
+
+    fn start_with(redis: &str, environment: &[(&str, &str)]) -> Self {
         let port = PortLease::take().expect("a free port");
         let folder = tempfile::tempdir().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file");
@@ -24,6 +28,9 @@ impl Process {
             .args(["--listen", &port.address().to_string(), "--redis", redis])
             .env("TIDINGS_KEYS", keys)
             .env("TIDINGS_REDIS__APPEND_PATIENCE", "200ms")
+            .env("TIDINGS_READINESS__PROBE_EVERY", "50ms")
+            .env("TIDINGS_READINESS__PROBE_WAIT", "1s")
+            .envs(environment.iter().copied())
             .current_dir(folder.path())
             .stderr(log)
             .kill_on_drop(true)
@@ -224,4 +231,137 @@ async fn a_log_that_does_not_fit_is_said_at_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("16") && said.contains("partitions"), "{said}");
     drop(first.child);
+}
+
+#[tokio::test]
+async fn readiness_follows_the_path_through_redis_in_both_directions() {
+    let redis = RedisServer::builder()
+        .proxied()
+        .start()
+        .await
+        .expect("Redis");
+    let hub = Process::start(&redis.url());
+    let says = async |status: u16, probe: &str, tail_up: bool| {
+        let address = hub.port.address();
+        let said = wait_for("it to say so", SOON, || async {
+            tokio::net::TcpStream::connect(address).await?;
+            let answer = send(address, "GET", "/readyz", &[], "").await;
+            let said = answer.json();
+            let fits = said["probe"] == probe && said["tail_up"] == tail_up;
+            anyhow::ensure!(answer.status == status && fits, "{} {said}", answer.status);
+            Ok(())
+        });
+        said.await
+            .unwrap_or_else(|error| panic!("{probe}: {error:#}\n{}", hub.printed()));
+    };
+    let set = async |words: &[&str]| drop(redis.command(words).await.expect("taken"));
+    says(200, "back", true).await;
+    // Appending alone is broken: there is no room.
+    set(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    says(503, "append-fails", true).await;
+    set(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    says(200, "back", true).await;
+    // Following alone is broken: its command is refused.
+    set(&["ACL", "SETUSER", "default", "-xread"]).await;
+    says(503, "tail-silent", false).await;
+    set(&["ACL", "SETUSER", "default", "+xread"]).await;
+    says(200, "back", true).await;
+    // Both: the link is cut, and then it is there but carries nothing.
+    redis.cut().await.expect("cut");
+    says(503, "append-fails", false).await;
+    redis.heal().await.expect("healed");
+    says(200, "back", true).await;
+    redis.stall().expect("stalled");
+    let stalled = wait_for("it not to be ready", SOON, || async {
+        let answer = send(hub.port.address(), "GET", "/readyz", &[], "").await;
+        anyhow::ensure!(answer.status == 503, "{}", answer.text());
+        Ok(())
+    });
+    stalled
+        .await
+        .expect("a link that carries nothing is noticed");
+    redis.heal().await.expect("healed");
+    says(200, "back", true).await;
+}
+
+#[tokio::test]
+async fn the_lines_of_a_traced_publish_carry_its_trace_id() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let redis = RedisServer::builder().start().await.expect("Redis");
+    let json = [("TIDINGS_TELEMETRY__FORMAT", "json")];
+    let hub = Process::start_with(&redis.url(), &json);
+    hub.answers("/readyz", 200).await;
+    redis.kill().await.expect("killed");
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+    let bearer = format!("Bearer {KEY}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("traceparent", parent.as_str()),
+    ];
+    let event = r#"{"topic":"a","type":"t"}"#;
+    let answer = send(hub.port.address(), "POST", "/v1/events", &headers, event).await;
+    assert_eq!(answer.problem(), "log-unavailable");
+    let printed = hub.printed();
+    let lines = printed.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    let traced: Vec<Value> = lines
+        .filter(|line| line["span"]["trace_id"] == TRACE)
+        .collect();
+    assert!(
+        traced
+            .iter()
+            .any(|line| line["message"] == "the log failed a request"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn a_publish_is_told_what_replicas_and_disk_have_reached() {
+    let primary = RedisServer::builder().append_only();
+    let primary = primary.start().await.expect("Redis");
+    let replica = RedisServer::builder().replica_of(primary.address());
+    let replica = replica.start().await.expect("a replica");
+    primary.wait_for_replica(&replica).await.expect("in step");
+    let hub = Process::start(&primary.url());
+    hub.answers("/readyz", 200).await;
+    let publish = async |durability: &str, kind: &str, body: &str| {
+        let path = format!("/v1/events?durability={durability}");
+        let headers = [("authorization", "Bearer all"), ("content-type", kind)];
+        let answer = send(hub.port.address(), "POST", &path, &headers, body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()
+    };
+    let event = r#"{"topic":"demo/a","type":"t","data":1,"id":"1","source":"/s"}"#;
+    for level in ["stored", "replicated", "fsynced"] {
+        let answer = publish(level, "application/json", event).await;
+        assert_eq!(answer["durability"], level, "{answer}");
+        assert_eq!(answer.get("wanted"), None, "{answer}");
+    }
+    let lines: String = (2..700)
+        .map(|n| {
+            format!(
+                "{{\"topic\":\"demo/{}\",\"type\":\"t\",\"data\":{n}}}\n",
+                n % 7
+            )
+        })
+        .collect();
+    let answer = publish("replicated", "application/x-ndjson", &lines).await;
+    assert_eq!(answer["durability"], "replicated", "{}", answer["warning"]);
+    assert_eq!(answer["count"], 698);
+
+    replica.pause().await.expect("paused");
+    let answer = publish("replicated", "application/json", event).await;
+    assert_eq!(answer["durability"], "stored", "{answer}");
+    assert_eq!(answer["wanted"], "replicated", "{answer}");
+    replica.resume().await.expect("resumed");
+    // Publishing again stores nothing twice, and is told what holds by now.
+    let again = publish("replicated", "application/json", event).await;
+    assert_eq!(again["durability"], "replicated", "{again}");
+    assert_eq!(again["events"][0]["id"], answer["events"][0]["id"]);
+    assert_eq!(again["events"][0]["duplicate"], true);
+    let metrics = send(hub.port.address(), "GET", "/metrics", &[], "").await;
+    let missed = "tidings_settles_total{reached=\"stored\",wanted=\"replicated\"} 1";
+    assert!(metrics.text().contains(missed), "{}", metrics.text());
 }
