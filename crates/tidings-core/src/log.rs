@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::id::EventId;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
 use crate::placement::{Partition, Partitions, Placed};
-use crate::record::{NoRecords, Records};
+use crate::record::Records;
 use crate::verdict::Verdict;
 
 /// A boxed future, as the port returns them.
@@ -120,9 +120,7 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The records that change together with this log's events (LOG.md §6).
-    fn records(&self) -> &dyn Records {
-        &NoRecords
-    }
+    fn records(&self) -> &dyn Records;
 }
 
 /// What became of one draft.

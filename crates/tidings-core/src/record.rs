@@ -413,53 +413,6 @@ pub trait Outside: fmt::Debug + Send + Sync + 'static {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallAnswer, CallError>>;
 }
 
-/// The records of a log that keeps none: every call is refused.
-#[derive(Debug, Clone, Copy)]
-pub struct NoRecords;
-
-impl NoRecords {
-    fn refused<T>() -> BoxFuture<'static, Result<T, LogError>> {
-        Box::pin(async { Err(LogError::Refused("this log keeps no records".into())) })
-    }
-}
-
-impl Records for NoRecords {
-    fn load(
-        &self,
-        _: Partition,
-        _: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
-        Self::refused()
-    }
-
-    fn commit(&self, _: Partition, _: Commit) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
-        Self::refused()
-    }
-
-    fn due(
-        &self,
-        _: Partition,
-        _: Vec<Arc<str>>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Due, LogError>> {
-        Self::refused()
-    }
-
-    fn relay(
-        &self,
-        _: Partition,
-        _: RelayId,
-        _: Vec<OutboxId>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Relay, LogError>> {
-        Self::refused()
-    }
-
-    fn outbox_depth(&self, _: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
-        Self::refused()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -171,7 +171,10 @@ impl RedisLog {
         })
     }
 
-    pub(crate) fn checked(&self, mut partitions: impl Iterator<Item = Partition>) -> Result<(), LogError> {
+    pub(crate) fn checked(
+        &self,
+        mut partitions: impl Iterator<Item = Partition>,
+    ) -> Result<(), LogError> {
         let count = self.publishers.len();
         match partitions.find(|partition| partition.index() >= count) {
             Some(partition) => Err(no_such(partition)),

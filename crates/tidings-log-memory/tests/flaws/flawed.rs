@@ -1,11 +1,13 @@
 //! Logs with one flaw each, around one that has none.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
     Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
-    Page, PageLimit, Partition, Partitions, Placed, Prev, Settled, Tail, TailStep, Verdict,
+    Page, PageLimit, Partition, Partitions, Placed, Prev, Records, RelayId, Settled, Tail,
+    TailStep, Verdict,
 };
 
 use Flaw::*;
@@ -54,6 +56,39 @@ pub(crate) enum Flaw {
     TailForgetsWhenDropped,
     TailNeverLevel,
     TailHidesRewinding,
+    // Committing.
+    CommitsInSteps,
+    CommitsForgetKeys,
+    CommitsDropAttributes,
+    ForgetsCommits,
+    RemembersForever,
+    AnswersAnew,
+    NeverRetried,
+    ConflictsHalfway,
+    IgnoresVersions,
+    AbsentIsAny,
+    ExpectsTheFirst,
+    VersionsRestart,
+    // Documents.
+    LeavesGapsOut,
+    TrimsDocuments,
+    MixesKinds,
+    NamesFold,
+    LivesForever,
+    RemovesByExpiry,
+    // Deadlines.
+    FiresAnyway,
+    FiresAndKeeps,
+    DueUnbounded,
+    DueUnordered,
+    DueOfOneKind,
+    // The outbox.
+    OutboxReversed,
+    IndexesFromOne,
+    RelaysTogether,
+    ForgetsNothing,
+    DeliversAtMostOnce,
+    KeepsTheLease,
 }
 
 #[derive(Debug)]
@@ -62,6 +97,8 @@ pub(crate) struct FlawedLog {
     pub(crate) flaw: Flaw,
     /// What it says its retention is.
     pub(crate) retention: Duration,
+    /// Leases that are not given back.
+    pub(crate) held: parking_lot::Mutex<HashMap<Partition, RelayId>>,
 }
 
 impl FlawedLog {
@@ -263,6 +300,10 @@ impl EventLog for FlawedLog {
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         self.log.time_ms()
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
     }
 }
 

@@ -18,10 +18,10 @@ use crate::entry::{bytes_of, integer_id, print_attributes};
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::link::Node;
-use crate::scripts::{self, COMMIT};
+use crate::scripts::{self, COMMIT, Script};
 use crate::topology::jittered;
 
-/// How often a commit finds its script forgotten before that is taken for a failure.
+/// How often a call finds its script forgotten before that is taken for a failure.
 const LOADS: u32 = 3;
 
 /// A busy node is asked again after this, doubled each time up to 16 times as long.
@@ -80,7 +80,7 @@ impl Recording {
         let (mut unknown, mut pause) = (false, BUSY_PAUSE);
         loop {
             let routes = self.topology.routes();
-            let failure = match self.ask_once(routes.node(partition), &cmd).await {
+            let failure = match self.ask_once(routes.node(partition), &COMMIT, &cmd).await {
                 Ok(answer) => {
                     self.is_back(partition);
                     return parse_answer(answer).ok_or_else(|| {
@@ -123,8 +123,13 @@ impl Recording {
     }
 
     /// On the connection for appends: the pooled ones are asked whether they live each time that
-    /// they are used.
-    async fn ask_once(&self, node: &Node, cmd: &Cmd) -> Result<Value, Failure> {
+    /// they are used, which costs Redis as much as a small script.
+    pub(super) async fn ask_once(
+        &self,
+        node: &Node,
+        script: &Script,
+        cmd: &Cmd,
+    ) -> Result<Value, Failure> {
         let linking = &self.topology.linking;
         let mut link = node.append_link().await?;
         for _ in 0..LOADS {
@@ -137,11 +142,11 @@ impl Recording {
                 }
                 other => return other,
             }
-            let loaded = COMMIT.load(&mut link.link, linking.patience.response, &linking.metrics);
+            let loaded = script.load(&mut link.link, linking.patience.response, &linking.metrics);
             if let Err(failure) = loaded.await {
                 node.drop_append_link(&link).await;
                 return Err(match failure {
-                    // The commit itself was answered: it was not executed.
+                    // The call itself was answered: it was not executed.
                     Failure::Lost(reason) => Failure::Unreachable(reason),
                     other => other,
                 });
