@@ -125,6 +125,9 @@ pub enum Input<'a> {
     Timer(TimerId),
     /// Something outside asked for attention (a view changed).
     Woken,
+    /// The client does not take what it is sent, and is closed after what the session sends now,
+    /// if it takes that.
+    TooSlow,
     /// The instance is leaving: say goodbye and close.
     Draining,
     /// The client is gone. No action but publishing and commands is performed any more.
@@ -184,6 +187,9 @@ pub enum Received<'a> {
 pub enum Action {
     /// Send to the client.
     Send(Frame),
+    /// Send before whatever waits to be written: a heartbeat that must not queue up behind a
+    /// replay.
+    SendFirst(Frame),
     /// Subscribe to topics.
     Subscribe {
         /// The session's name for it.
@@ -392,6 +398,11 @@ impl Actions {
     /// Sends a text.
     pub fn send_text(&mut self, body: impl Into<Bytes>) {
         self.send(Frame::text(body));
+    }
+
+    /// Sends a text before whatever waits to be written.
+    pub fn send_first(&mut self, body: impl Into<Bytes>) {
+        self.push(Action::SendFirst(Frame::text(body)));
     }
 
     /// Subscribes to one topic.

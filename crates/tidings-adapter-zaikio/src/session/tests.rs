@@ -98,6 +98,7 @@ fn what_is_said_before_and_after_the_welcome() {
     check("refused-try-again", refused(Refused::TryAgain));
     check("token-expires", session(Mode::Base));
     check("draining", session(Mode::Base));
+    check("too-slow", session(Mode::Base));
     check("ping", session(Mode::Base));
 }
 

@@ -129,7 +129,7 @@ impl World {
         self.session.handle(self.now, input, &mut actions);
         for action in actions.drain() {
             match action {
-                Action::Send(frame) => {
+                Action::Send(frame) | Action::SendFirst(frame) => {
                     let text = [frame.head, frame.body, frame.tail].concat();
                     let frame: Value = serde_json::from_slice(&text).expect("JSON");
                     match frame["type"] == "ping" {
