@@ -172,7 +172,10 @@ fn compose_refers_to_files_and_secrets_that_are_there() -> Result<()> {
     }
     // Containers ask the binary itself how it is: the image needs nothing else for it.
     let asked: Vec<&str> = texts(&services["hub-1"]["healthcheck"]["test"]).collect();
-    ensure!(asked == ["CMD", "tidings", "health", "--ready"], "{asked:?}");
+    ensure!(
+        asked == ["CMD", "tidings", "health", "--ready"],
+        "{asked:?}"
+    );
     let image = text("Dockerfile")?;
     ensure!(image.contains("CMD [\"tidings\", \"health\"]"), "{image}");
     // Each hub is in the balancer's two backends, and scraped.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, Clock, Draft, DraftError, Durability, EventId, EventLog, Ingest, LogError,
-    Now, Partition, Placed, Settled, Topic, TopicSet, TopicSetError,
+    Appended, Clock, Draft, DraftError, Durability, EventId, EventLog, Ingest, LogError, Now,
+    Partition, Placed, Settled, Topic, TopicSet, TopicSetError,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;

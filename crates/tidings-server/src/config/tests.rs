@@ -297,7 +297,10 @@ fn development_mode_adds_its_key_and_can_be_narrowed() {
 #[test]
 fn what_is_shown_of_an_instance_can_be_set() {
     let config = load(&Sources::default()).expect("the defaults fit").config;
-    assert_eq!(config.telemetry.otlp_endpoint, None, "nothing leaves by itself");
+    assert_eq!(
+        config.telemetry.otlp_endpoint, None,
+        "nothing leaves by itself"
+    );
     assert_eq!(config.telemetry.metrics_listen, None);
     let loaded = load(&sources(&[
         ("TIDINGS_TELEMETRY__OTLP_ENDPOINT", "http://c:4317"),
@@ -322,7 +325,10 @@ fn what_is_shown_of_an_instance_can_be_set() {
     ]));
     let keys: Vec<&str> = wrong.iter().map(|(key, _)| key.as_str()).collect();
     for key in ["otlp_endpoint", "otlp_sample", "resource"] {
-        assert!(keys.iter().any(|one| one.contains(key)), "{key} in {wrong:#?}");
+        assert!(
+            keys.iter().any(|one| one.contains(key)),
+            "{key} in {wrong:#?}"
+        );
     }
 }
 
@@ -359,28 +365,80 @@ fn issuers_are_checked_whole() {
     let with = |line: &str| format!("{good}{line}\n");
     let wrong = [
         (key(""), "issuers[a].jwks_url", "exactly one of"),
-        (with("jwks_url = \"https://x/y\""), "issuers[a].jwks_url", "exactly one of"),
-        (key("jwks_url = \"ftp://x/y\""), "issuers[a].jwks_url", "an address such as"),
-        (key("jwks_url = \"https://x/y\""), "issuers[a].algorithms", "with public keys"),
+        (
+            with("jwks_url = \"https://x/y\""),
+            "issuers[a].jwks_url",
+            "exactly one of",
+        ),
+        (
+            key("jwks_url = \"ftp://x/y\""),
+            "issuers[a].jwks_url",
+            "an address such as",
+        ),
+        (
+            key("jwks_url = \"https://x/y\""),
+            "issuers[a].algorithms",
+            "with public keys",
+        ),
         (key(&format!("secret_file = \"{secret}\"")), "", ""),
-        (key(&format!("secret_file = \"{short}\"")), "issuers[a].secret_file", "32 bytes"),
+        (
+            key(&format!("secret_file = \"{short}\"")),
+            "issuers[a].secret_file",
+            "32 bytes",
+        ),
         (key("secret = \"hunter2\""), "issuers[a].secret", "32 bytes"),
-        (key("jwks_file = \"/nowhere\""), "issuers[a].jwks_file", "No such file"),
-        (key(&format!("jwks_file = \"{short}\"")), "issuers[a].jwks_file", "Key Set"),
+        (
+            key("jwks_file = \"/nowhere\""),
+            "issuers[a].jwks_file",
+            "No such file",
+        ),
+        (
+            key(&format!("jwks_file = \"{short}\"")),
+            "issuers[a].jwks_file",
+            "Key Set",
+        ),
         (key(&format!("jwks_file = \"{set}\"")), "", ""),
         (
             key(&format!("public_key_file = \"{set}\"")).replace("HS256", "ES256"),
             "issuers[a].public_key_file",
             "PEM",
         ),
-        (with("tls_ca = \"x\""), "issuers[a].tls_ca", "only with jwks_url"),
-        (with("burst = 1"), "issuers[a].burst", "only with publish_per_second"),
-        (with("publish = [\"a{sub}\"]"), "issuers[a].publish[0]", "{sub} or {claim:NAME}"),
-        (with("colour = 1"), "issuers[a].colour", "there is no such key"),
-        (good.replace("HS256", "none"), "issuers[a].algorithms[0]", "\"HS256\""),
-        (good.replace("[\"HS256\"]", "[]"), "issuers[a].algorithms", "with a secret"),
+        (
+            with("tls_ca = \"x\""),
+            "issuers[a].tls_ca",
+            "only with jwks_url",
+        ),
+        (
+            with("burst = 1"),
+            "issuers[a].burst",
+            "only with publish_per_second",
+        ),
+        (
+            with("publish = [\"a{sub}\"]"),
+            "issuers[a].publish[0]",
+            "{sub} or {claim:NAME}",
+        ),
+        (
+            with("colour = 1"),
+            "issuers[a].colour",
+            "there is no such key",
+        ),
+        (
+            good.replace("HS256", "none"),
+            "issuers[a].algorithms[0]",
+            "\"HS256\"",
+        ),
+        (
+            good.replace("[\"HS256\"]", "[]"),
+            "issuers[a].algorithms",
+            "with a secret",
+        ),
         (good.replace("read", "#"), "issuers[a].read", "open nothing"),
-        (format!("{good}[[issuers]]\n{good}"), "issuers", "two issuers are named"),
+        (
+            format!("{good}[[issuers]]\n{good}"),
+            "issuers",
+            "two issuers are named",
+        ),
     ];
     for (text, key, allowed) in wrong {
         let (_file, sources) = with_file(&format!("[[issuers]]\n{text}"), &[]);
@@ -392,11 +450,18 @@ fn issuers_are_checked_whole() {
         let mistakes = result.expect_err(&text);
         assert!(!mistakes.to_string().contains("hunter2"), "{mistakes}");
         let found = |one: &Mistake| one.key.starts_with(key) && one.allowed.contains(allowed);
-        assert!(mistakes.0.iter().any(found), "{key}: {allowed}\nin {mistakes}");
+        assert!(
+            mistakes.0.iter().any(found),
+            "{key}: {allowed}\nin {mistakes}"
+        );
     }
     let keys = "[[keys]]\nname = \"a\"\nkey = \"k\"\nread = [\"a\"]\nburst = 1\n";
     let (_file, sources) = with_file(keys, &[]);
-    assert!(mistakes(&sources)[0].1.contains("only with publish_per_second"));
+    assert!(
+        mistakes(&sources)[0]
+            .1
+            .contains("only with publish_per_second")
+    );
 }
 
 #[test]
