@@ -1,11 +1,14 @@
 //! Logs with one flaw each, around one that has none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
-    Page, PageLimit, Partition, Partitions, Placed, Prev, Settled, Tail, TailStep, Verdict,
+    Appended, Beat, BoxFuture, Commit, CommitId, CommitOutcome, Draft, Due, Durability, Event,
+    EventId, EventLog, Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page,
+    PageLimit, Partition, Partitions, Placed, Prev, Record, RecordKey, Records, Relay, RelayId,
+    Settled, Tail, TailStep, Verdict,
 };
 
 use Flaw::*;
@@ -54,6 +57,23 @@ pub(crate) enum Flaw {
     TailForgetsWhenDropped,
     TailNeverLevel,
     TailHidesRewinding,
+    // Flash events.
+    FlashIsStored,
+    FlashRepeats,
+    FlashIsLost,
+    FlashComesFirst,
+    FlashUnbounded,
+    // Owners.
+    LeasesForever,
+    LeasesNever,
+    OrphansAreTakenWhenRead,
+    OrphansAreNobodys,
+    OrphansOfAnyKind,
+    NobodyIsFenced,
+    ForgetsWhoWasReaped,
+    ReapsOnCommit,
+    LeavesLater,
+    OwnersStay,
 }
 
 #[derive(Debug)]
@@ -141,6 +161,29 @@ impl EventLog for FlawedLog {
                 tokio::task::yield_now().await;
             }
             Ok(appended)
+        })
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            match self.flaw {
+                FlashIsStored => {
+                    self.log.append(partition, drafts.clone()).await?;
+                }
+                FlashIsLost => return Ok(()),
+                FlashUnbounded => {
+                    for part in drafts.chunks(100) {
+                        self.log.flash(partition, part.to_vec()).await?;
+                    }
+                    return Ok(());
+                }
+                _ => {}
+            }
+            self.log.flash(partition, drafts).await
         })
     }
 
@@ -264,6 +307,131 @@ impl EventLog for FlawedLog {
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         self.log.time_ms()
     }
+
+    fn records(&self) -> &dyn Records {
+        self
+    }
+}
+
+/// Only what owners are about has flaws here.
+impl Records for FlawedLog {
+    fn load(
+        &self,
+        partition: Partition,
+        keys: Vec<RecordKey>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
+        self.log.records().load(partition, keys)
+    }
+
+    fn commit(
+        &self,
+        partition: Partition,
+        mut commit: Commit,
+    ) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
+        Box::pin(async move {
+            let records = self.log.records();
+            match self.flaw {
+                FlashComesFirst => {
+                    let flash = std::mem::take(&mut commit.flash);
+                    self.log.flash(partition, flash).await?;
+                }
+                NobodyIsFenced => {
+                    commit.incarnation = None;
+                    commit.puts.iter_mut().for_each(|put| put.owner = None);
+                }
+                ReapsOnCommit => {
+                    records.orphans(partition, Vec::new(), 1).await?;
+                }
+                OwnersStay if commit.incarnation.is_none() => commit.puts.clear(),
+                _ => {}
+            }
+            records.commit(partition, commit).await
+        })
+    }
+
+    fn due(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Due, LogError>> {
+        self.log.records().due(partition, kinds, limit)
+    }
+
+    fn relay(
+        &self,
+        partition: Partition,
+        relay: RelayId,
+        delivered: Vec<OutboxId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Relay, LogError>> {
+        self.log.records().relay(partition, relay, delivered, limit)
+    }
+
+    fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
+        self.log.records().outbox_depth(partition)
+    }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            let lease = match self.flaw {
+                LeasesForever => Duration::from_secs(1 << 30),
+                LeasesNever => Duration::ZERO,
+                _ => lease,
+            };
+            let beat = self.log.records().beat(partition, incarnation, lease).await;
+            match self.flaw {
+                ForgetsWhoWasReaped => beat.map(|_| Beat::Held),
+                _ => beat,
+            }
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        if self.is(LeavesLater) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.log.records().leave(partition, incarnation)
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        mut kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            /// No commit of the exam has such a small name.
+            static NEXT: AtomicU64 = AtomicU64::new(1);
+            let records = self.log.records();
+            if self.is(OrphansOfAnyKind) {
+                kinds.push("exam.other".into());
+            }
+            let orphans = records.orphans(partition, kinds, limit).await?;
+            if self.is(OrphansAreTakenWhenRead) {
+                for orphan in &orphans {
+                    let commit = Commit {
+                        adopts: Some(orphan.clone()),
+                        ..Commit::new(CommitId(NEXT.fetch_add(1, Relaxed).into()))
+                    };
+                    records.commit(partition, commit).await?;
+                }
+            }
+            if self.is(OrphansAreNobodys) {
+                return Ok(Vec::new());
+            }
+            Ok(orphans)
+        })
+    }
 }
 
 struct FlawedTail {
@@ -285,7 +453,9 @@ impl Tail for FlawedTail {
                     (TailNeverLevel, TailStep::Level)
                     | (TailHidesRewinding, TailStep::Rewound { .. }) => continue,
                     (TailForgetsWhenDropped, _) => tokio::task::yield_now().await,
-                    (TailRepeats, TailStep::Events(..)) => self.again = Some(step.clone()),
+                    (TailRepeats, TailStep::Events(..)) | (FlashRepeats, TailStep::Flash(..)) => {
+                        self.again = Some(step.clone())
+                    }
                     (TailSwaps, TailStep::Events(_, events)) => events.reverse(),
                     (TailSkips, TailStep::Events(_, events)) => {
                         self.steps += 1;
