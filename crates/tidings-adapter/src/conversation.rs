@@ -43,6 +43,10 @@ pub(crate) struct Conversation {
     /// What the session wants written, oldest first.
     frames: VecDeque<Frame>,
     frame_bytes: usize,
+    /// How many of them, at the front, go before what a driver holds already.
+    urgent: usize,
+    /// Whether the session knows that its client does not keep up.
+    slow: bool,
     head: Option<Head>,
     end: Option<End>,
     _counted: TaskTrackerToken,
@@ -91,6 +95,8 @@ impl Conversation {
             in_a_row: 0,
             frames: VecDeque::new(),
             frame_bytes: 0,
+            urgent: 0,
+            slow: false,
             head: None,
             end: None,
             _counted: hub.connections().token(),
@@ -113,8 +119,17 @@ impl Conversation {
     /// What the session wants written.
     pub(crate) fn pop_frame(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
+        self.urgent = self.urgent.saturating_sub(1);
         self.frame_bytes -= frame.len();
         Some(frame)
+    }
+
+    /// What the session wants written before all that waits.
+    pub(crate) fn pop_urgent(&mut self) -> Option<Frame> {
+        if self.urgent == 0 {
+            return None;
+        }
+        self.pop_frame()
     }
 
     /// All that the session wants written, as one piece of about `limit` bytes at most; a single
@@ -160,6 +175,7 @@ impl Conversation {
                 chunk.extend_from_slice(part);
             }
         }
+        self.urgent = self.urgent.saturating_sub(frames);
         self.frame_bytes -= bytes;
         chunk.extend_from_slice(tail.as_bytes());
         chunk
@@ -343,6 +359,7 @@ impl Conversation {
             }
             match action {
                 Action::Send(frame) => self.send(frame),
+                Action::SendFirst(frame) => self.send_first(frame),
                 Action::Subscribe { sub, topics, from } => {
                     refusals.extend(
                         self.reader
@@ -397,13 +414,25 @@ impl Conversation {
         self.frames.push_back(frame);
         if self.frame_bytes > self.limits.unwritten_bytes && self.frames.len() > 1 {
             self.too_slow(Slow::Unwritten);
-            self.close(TRY_AGAIN_LATER, "too slow");
         }
     }
 
-    /// Counts this connection as one that does not keep up.
-    pub(crate) fn too_slow(&self, slow: Slow) {
+    /// Not behind what waits; behind others of its kind.
+    fn send_first(&mut self, frame: Frame) {
+        self.frame_bytes += frame.len();
+        self.urgent += 1;
+        self.frames.insert(self.urgent - 1, frame);
+    }
+
+    /// Ends this connection as one that does not keep up; the session may say so.
+    pub(crate) fn too_slow(&mut self, slow: Slow) {
+        if self.slow {
+            return; // told while it says its last words
+        }
+        self.slow = true;
         self.hub.too_slow(slow);
+        self.feed(Input::TooSlow);
+        self.close(TRY_AGAIN_LATER, "too slow");
     }
 
     fn set_timer(&mut self, timer: TimerId, after: Duration) {

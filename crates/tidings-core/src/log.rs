@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::id::EventId;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
 use crate::placement::{Partition, Partitions, Placed};
-use crate::record::{NoRecords, Records};
+use crate::record::Records;
 use crate::verdict::Verdict;
 
 /// A boxed future, as the port returns them.
@@ -58,17 +58,12 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LogError::Unavailable`] and [`LogError::Full`]: nobody has them.
-    /// [`LogError::FateUnknown`]: the tails may have them. [`LogError::Refused`]: they break a bound,
-    /// or this log, as this default, hands out no flash events.
+    /// [`LogError::FateUnknown`]: the tails may have them. [`LogError::Refused`]: they break a bound.
     fn flash(
         &self,
         partition: Partition,
         drafts: Vec<Draft>,
-    ) -> BoxFuture<'_, Result<(), LogError>> {
-        let _ = (partition, drafts);
-        let refusal = LogError::Refused("this log hands out no flash events".into());
-        Box::pin(std::future::ready(Err(refusal)))
-    }
+    ) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// Reads one topic, oldest first, with the verdict on the place it starts from.
     ///
@@ -141,9 +136,7 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The records that change together with this log's events (LOG.md §6).
-    fn records(&self) -> &dyn Records {
-        &NoRecords
-    }
+    fn records(&self) -> &dyn Records;
 }
 
 /// What became of one draft.

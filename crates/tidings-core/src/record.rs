@@ -101,30 +101,24 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// it lasts for `lease`. A lease that has expired is renewed as long as nobody has reaped it.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]. [`LogError::Refused`], as by default: no leases are kept.
+    /// [`LogError::Unavailable`].
     fn beat(
         &self,
         partition: Partition,
         incarnation: IncarnationId,
         lease: Duration,
-    ) -> BoxFuture<'_, Result<Beat, LogError>> {
-        let _ = (partition, incarnation, lease);
-        no_leases()
-    }
+    ) -> BoxFuture<'_, Result<Beat, LogError>>;
 
     /// Gives a lease back: what the incarnation owns is orphaned at once. For
     /// [`TOMBSTONE`] every beat of it is answered with [`Beat::Reaped`].
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]. [`LogError::Refused`], as by default: no leases are kept.
+    /// [`LogError::Unavailable`].
     fn leave(
         &self,
         partition: Partition,
         incarnation: IncarnationId,
-    ) -> BoxFuture<'_, Result<(), LogError>> {
-        let _ = (partition, incarnation);
-        no_leases()
-    }
+    ) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// Reaps every incarnation whose lease has expired by the log's own clock, and answers what
     /// records of these kinds lost their owner, at most `limit`, and at most
@@ -133,21 +127,13 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// to everyone who asks. Any number of sweepers may ask at once.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]. [`LogError::Refused`], as by default: no leases are kept.
+    /// [`LogError::Unavailable`].
     fn orphans(
         &self,
         partition: Partition,
         kinds: Vec<Arc<str>>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
-        let _ = (partition, kinds, limit);
-        no_leases()
-    }
-}
-
-fn no_leases<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
-    let refusal = LogError::Refused("this log keeps no leases".into());
-    Box::pin(std::future::ready(Err(refusal)))
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>>;
 }
 
 /// How long the log knows that an incarnation was reaped or has left: an instance that was frozen
@@ -538,53 +524,6 @@ pub enum CallError {
 pub trait Outside: fmt::Debug + Send + Sync + 'static {
     /// Performs one call, once, bounded in time and size.
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallAnswer, CallError>>;
-}
-
-/// The records of a log that keeps none: every call is refused.
-#[derive(Debug, Clone, Copy)]
-pub struct NoRecords;
-
-impl NoRecords {
-    fn refused<T>() -> BoxFuture<'static, Result<T, LogError>> {
-        Box::pin(async { Err(LogError::Refused("this log keeps no records".into())) })
-    }
-}
-
-impl Records for NoRecords {
-    fn load(
-        &self,
-        _: Partition,
-        _: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
-        Self::refused()
-    }
-
-    fn commit(&self, _: Partition, _: Commit) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
-        Self::refused()
-    }
-
-    fn due(
-        &self,
-        _: Partition,
-        _: Vec<Arc<str>>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Due, LogError>> {
-        Self::refused()
-    }
-
-    fn relay(
-        &self,
-        _: Partition,
-        _: RelayId,
-        _: Vec<OutboxId>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Relay, LogError>> {
-        Self::refused()
-    }
-
-    fn outbox_depth(&self, _: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
-        Self::refused()
-    }
 }
 
 #[cfg(test)]

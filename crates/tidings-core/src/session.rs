@@ -134,6 +134,9 @@ pub enum Input<'a> {
     /// The instance's incarnation is over: what it owned is, or will be, handled as lost, and it has a
     /// new one from now on. A session that owns records closes, or writes them anew.
     Fenced,
+    /// The client does not take what it is sent, and is closed after what the session sends now,
+    /// if it takes that.
+    TooSlow,
     /// The instance is leaving: say goodbye and close.
     Draining,
     /// The client is gone. No action but publishing, flash events and commands is performed any
@@ -194,6 +197,9 @@ pub enum Received<'a> {
 pub enum Action {
     /// Send to the client.
     Send(Frame),
+    /// Send before whatever waits to be written: a heartbeat that must not queue up behind a
+    /// replay.
+    SendFirst(Frame),
     /// Subscribe to topics.
     Subscribe {
         /// The session's name for it.
@@ -408,6 +414,11 @@ impl Actions {
     /// Sends a text.
     pub fn send_text(&mut self, body: impl Into<Bytes>) {
         self.send(Frame::text(body));
+    }
+
+    /// Sends a text before whatever waits to be written.
+    pub fn send_first(&mut self, body: impl Into<Bytes>) {
+        self.push(Action::SendFirst(Frame::text(body)));
     }
 
     /// Subscribes to one topic.

@@ -1,14 +1,13 @@
 //! Logs with one flaw each, around one that has none.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, Beat, BoxFuture, Commit, CommitId, CommitOutcome, Draft, Due, Durability, Event,
-    EventId, EventLog, Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page,
-    PageLimit, Partition, Partitions, Placed, Prev, Record, RecordKey, Records, Relay, RelayId,
-    Settled, Tail, TailStep, Verdict,
+    Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
+    Page, PageLimit, Partition, Partitions, Placed, Prev, Records, RelayId, Settled, Tail,
+    TailStep, Verdict,
 };
 
 use Flaw::*;
@@ -57,6 +56,39 @@ pub(crate) enum Flaw {
     TailForgetsWhenDropped,
     TailNeverLevel,
     TailHidesRewinding,
+    // Committing.
+    CommitsInSteps,
+    CommitsForgetKeys,
+    CommitsDropAttributes,
+    ForgetsCommits,
+    RemembersForever,
+    AnswersAnew,
+    NeverRetried,
+    ConflictsHalfway,
+    IgnoresVersions,
+    AbsentIsAny,
+    ExpectsTheFirst,
+    VersionsRestart,
+    // Documents.
+    LeavesGapsOut,
+    TrimsDocuments,
+    MixesKinds,
+    NamesFold,
+    LivesForever,
+    RemovesByExpiry,
+    // Deadlines.
+    FiresAnyway,
+    FiresAndKeeps,
+    DueUnbounded,
+    DueUnordered,
+    DueOfOneKind,
+    // The outbox.
+    OutboxReversed,
+    IndexesFromOne,
+    RelaysTogether,
+    ForgetsNothing,
+    DeliversAtMostOnce,
+    KeepsTheLease,
     // Flash events.
     FlashIsStored,
     FlashRepeats,
@@ -82,6 +114,8 @@ pub(crate) struct FlawedLog {
     pub(crate) flaw: Flaw,
     /// What it says its retention is.
     pub(crate) retention: Duration,
+    /// Leases that are not given back.
+    pub(crate) held: parking_lot::Mutex<HashMap<Partition, RelayId>>,
 }
 
 impl FlawedLog {
@@ -310,127 +344,6 @@ impl EventLog for FlawedLog {
 
     fn records(&self) -> &dyn Records {
         self
-    }
-}
-
-/// Only what owners are about has flaws here.
-impl Records for FlawedLog {
-    fn load(
-        &self,
-        partition: Partition,
-        keys: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
-        self.log.records().load(partition, keys)
-    }
-
-    fn commit(
-        &self,
-        partition: Partition,
-        mut commit: Commit,
-    ) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
-        Box::pin(async move {
-            let records = self.log.records();
-            match self.flaw {
-                FlashComesFirst => {
-                    let flash = std::mem::take(&mut commit.flash);
-                    self.log.flash(partition, flash).await?;
-                }
-                NobodyIsFenced => {
-                    commit.incarnation = None;
-                    commit.puts.iter_mut().for_each(|put| put.owner = None);
-                }
-                ReapsOnCommit => {
-                    records.orphans(partition, Vec::new(), 1).await?;
-                }
-                OwnersStay if commit.incarnation.is_none() => commit.puts.clear(),
-                _ => {}
-            }
-            records.commit(partition, commit).await
-        })
-    }
-
-    fn due(
-        &self,
-        partition: Partition,
-        kinds: Vec<Arc<str>>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Due, LogError>> {
-        self.log.records().due(partition, kinds, limit)
-    }
-
-    fn relay(
-        &self,
-        partition: Partition,
-        relay: RelayId,
-        delivered: Vec<OutboxId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Relay, LogError>> {
-        self.log.records().relay(partition, relay, delivered, limit)
-    }
-
-    fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
-        self.log.records().outbox_depth(partition)
-    }
-
-    fn beat(
-        &self,
-        partition: Partition,
-        incarnation: IncarnationId,
-        lease: Duration,
-    ) -> BoxFuture<'_, Result<Beat, LogError>> {
-        Box::pin(async move {
-            let lease = match self.flaw {
-                LeasesForever => Duration::from_secs(1 << 30),
-                LeasesNever => Duration::ZERO,
-                _ => lease,
-            };
-            let beat = self.log.records().beat(partition, incarnation, lease).await;
-            match self.flaw {
-                ForgetsWhoWasReaped => beat.map(|_| Beat::Held),
-                _ => beat,
-            }
-        })
-    }
-
-    fn leave(
-        &self,
-        partition: Partition,
-        incarnation: IncarnationId,
-    ) -> BoxFuture<'_, Result<(), LogError>> {
-        if self.is(LeavesLater) {
-            return Box::pin(std::future::ready(Ok(())));
-        }
-        self.log.records().leave(partition, incarnation)
-    }
-
-    fn orphans(
-        &self,
-        partition: Partition,
-        mut kinds: Vec<Arc<str>>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
-        Box::pin(async move {
-            /// No commit of the exam has such a small name.
-            static NEXT: AtomicU64 = AtomicU64::new(1);
-            let records = self.log.records();
-            if self.is(OrphansOfAnyKind) {
-                kinds.push("exam.other".into());
-            }
-            let orphans = records.orphans(partition, kinds, limit).await?;
-            if self.is(OrphansAreTakenWhenRead) {
-                for orphan in &orphans {
-                    let commit = Commit {
-                        adopts: Some(orphan.clone()),
-                        ..Commit::new(CommitId(NEXT.fetch_add(1, Relaxed).into()))
-                    };
-                    records.commit(partition, commit).await?;
-                }
-            }
-            if self.is(OrphansAreNobodys) {
-                return Ok(Vec::new());
-            }
-            Ok(orphans)
-        })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::link::Node;
 use crate::scripts::{self, COMMIT, FLASH, Script};
 use crate::topology::jittered;
 
-/// How often a commit finds its script forgotten before that is taken for a failure.
+/// How often a call finds its script forgotten before that is taken for a failure.
 const LOADS: u32 = 3;
 
 /// A busy node is asked again after this, doubled each time up to 16 times as long.
@@ -125,8 +125,13 @@ impl Recording {
     }
 
     /// On the connection for appends: the pooled ones are asked whether they live each time that
-    /// they are used.
-    async fn ask_once(&self, node: &Node, script: &Script, cmd: &Cmd) -> Result<Value, Failure> {
+    /// they are used, which costs Redis as much as a small script.
+    pub(super) async fn ask_once(
+        &self,
+        node: &Node,
+        script: &Script,
+        cmd: &Cmd,
+    ) -> Result<Value, Failure> {
         let linking = &self.topology.linking;
         let mut link = node.append_link().await?;
         for _ in 0..LOADS {
