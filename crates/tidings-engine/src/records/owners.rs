@@ -8,7 +8,6 @@
 //! nobody has reaped is renewed, however old it is. Only when this instance has not been heard for
 //! so long that the log may have forgotten reaping it, it cannot trust the answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -170,55 +169,61 @@ impl Hub {
     }
 }
 
-/// Beats until it is dropped.
+/// Beats until it is dropped. Each partition by itself: one whose server is away does not hold up the
+/// others' leases.
 pub(crate) async fn beat(hub: Hub) {
     if hub.registrar().owning.is_empty() {
         return;
     }
-    let every = hub.limits().beat_every;
+    let partitions = hub.log().partitions().all();
+    futures_util::future::join_all(partitions.map(|one| beat_in(&hub, one))).await;
+}
+
+async fn beat_in(hub: &Hub, partition: Partition) {
     loop {
-        let begun = Instant::now();
-        let incarnation = hub.incarnation();
-        let beats = hub.log().partitions().all().map(|one| hub.beat(one));
-        let answers = futures_util::future::join_all(beats).await;
-        let fine = answers.iter().all(|one| matches!(one, Ok(Beat::Held)));
-        if fine && incarnation == hub.incarnation() {
-            tokio::time::sleep_until(begun + every).await;
-        } else {
-            if let Some(error) = answers.into_iter().find_map(Result::err) {
-                tracing::debug!(%error, "a lease could not be renewed; trying again");
+        let (begun, over) = (Instant::now(), hub.registrar().life.over());
+        let pause = match hub.beat(partition).await {
+            Ok(Beat::Held) => hub.limits().beat_every,
+            // A new life has no lease yet; a log that reaps them all is not hurried.
+            Ok(Beat::Reaped) => {
+                tokio::time::sleep(RETRY_PAUSE_MIN).await;
+                continue;
             }
-            // A new life has no leases yet; and when the log comes back others look for them soon.
-            tokio::time::sleep(RETRY_PAUSE_MIN).await;
+            Err(error) => {
+                // When the log is back, others look for this lease soon.
+                tracing::debug!(%error, "a lease could not be renewed; trying again");
+                begun.elapsed() + RETRY_PAUSE_MIN
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(begun + pause) => {}
+            () = over.cancelled() => {}
         }
     }
 }
 
-/// Sweeps until it is dropped.
+/// Sweeps until it is dropped; each partition by itself, too.
 pub(crate) async fn sweep(hub: Hub) {
-    let kinds = hub.registrar().owning.clone();
-    if kinds.is_empty() {
+    if hub.registrar().owning.is_empty() {
         return;
     }
+    let partitions = hub.log().partitions().all();
+    futures_util::future::join_all(partitions.map(|one| sweep_in(&hub, one))).await;
+}
+
+async fn sweep_in(hub: &Hub, partition: Partition) {
     let every = hub.limits().sweep_every;
+    // The log may have been away until now.
+    let mut away = Away::until_now(hub);
     // Instances that started together must not look together.
     tokio::time::sleep(every.mul_f64(rand::random())).await;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The log may have been away until now.
-    let mut away: Vec<Away> = hub
-        .log()
-        .partitions()
-        .all()
-        .map(|_| Away::until_now(&hub))
-        .collect();
     loop {
         ticks.tick().await;
-        let partitions = hub.log().partitions().all();
-        let looks = partitions
-            .zip(&mut away)
-            .map(|(partition, away)| look(&hub, partition, &kinds, away));
-        futures_util::future::join_all(looks).await;
+        if away.is_over(hub, partition) {
+            look(hub, partition).await;
+        }
     }
 }
 
@@ -250,10 +255,8 @@ impl Away {
 }
 
 /// Fires what was lost in one partition.
-async fn look(hub: &Hub, partition: Partition, kinds: &[Arc<str>], away: &mut Away) {
-    if !away.is_over(hub, partition) {
-        return;
-    }
+async fn look(hub: &Hub, partition: Partition) {
+    let kinds = &hub.registrar().owning;
     loop {
         let records = hub.log().records();
         let orphans = match records
