@@ -49,7 +49,13 @@ impl Instance {
     /// # Errors
     /// As [`Instance::start`].
     pub async fn start_dev(arguments: &[&str]) -> Result<Self> {
-        Self::launch(TempDir::new()?, &[&["--dev"], arguments].concat()).await
+        let folder = TempDir::new()?;
+        // Whose port the one after this instance's is, is not known here.
+        let file = folder.path().join("dialects.toml");
+        std::fs::write(&file, "[adapters.zaikio.mount]\nlisten = \"127.0.0.1:0\"\n")?;
+        let file = file.display().to_string();
+        let dev = ["--dev", "--config", &file];
+        Self::launch(folder, &[&dev[..], arguments].concat()).await
     }
 
     async fn launch(folder: TempDir, arguments: &[&str]) -> Result<Self> {

@@ -69,7 +69,7 @@ async fn run_document(path: &str, redis: &RedisServer) -> Result<()> {
         let script = example
             .script
             .replace("127.0.0.1:8080", &a.address().to_string())
-            .replace("127.0.0.1:8081", &b.address().to_string())
+            .replace("127.0.0.1:8090", &b.address().to_string())
             .replace("-p 6379", &format!("-p {}", redis.port()))
             .replace("cargo run -- ", "tidings ");
         let script = with_url(&script, &a.address().to_string());

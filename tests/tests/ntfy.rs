@@ -231,7 +231,8 @@ async fn the_example_s_readme_works_as_printed() -> Result<()> {
     Ok(())
 }
 
-/// What the guide shows is compiled: every block stands word for word in a file of the example.
+/// What the guide shows is compiled: every block stands word for word in a file of the example,
+/// or in the test of what the example has no use for.
 #[test]
 fn the_guide_s_snippets_are_the_example_s() -> Result<()> {
     let guide = folder().join("../../docs/writing-an-adapter.md");
@@ -244,6 +245,7 @@ fn the_guide_s_snippets_are_the_example_s() -> Result<()> {
         "src/subscription.rs",
         "tests/exam.rs",
         "tests/transcripts/json.txt",
+        "../../crates/tidings-adapter/tests/guide.rs",
     ] {
         files.push(std::fs::read_to_string(folder().join(name))?);
     }

@@ -92,11 +92,12 @@ impl Zaikio {
         }
         let options = options.without_empty();
         let settings = Settings::of(&options)?;
-        let (key, source) = match (&options.jwks_file, &options.jwks_url) {
-            (Some(path), None) => ("jwks_file", KeySource::jwks_file(path)),
-            (None, Some(url)) => ("jwks_url", KeySource::jwks_url(address("jwks_url", url)?)),
+        let (key, source) = match (&options.jwks, &options.jwks_file, &options.jwks_url) {
+            (Some(text), None, None) => ("jwks", KeySource::jwks(text.as_bytes())),
+            (None, Some(path), None) => ("jwks_file", KeySource::jwks_file(path)),
+            (None, None, Some(url)) => ("jwks_url", KeySource::jwks_url(address("jwks_url", url)?)),
             _ => {
-                let problem = "one of this and `jwks_url` is needed";
+                let problem = "one of this, `jwks` and `jwks_url` is needed";
                 return Err(OptionsError::new("jwks_file", problem));
             }
         };

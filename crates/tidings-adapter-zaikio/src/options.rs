@@ -23,8 +23,9 @@ use crate::event::Subject;
 pub struct ZaikioOptions {
     /// The apps, by technical name.
     pub apps: BTreeMap<String, AppOptions>,
-    /// A file with the issuer's keys as a JWK Set; a change is noticed. One of this and `jwks_url`
-    /// is needed.
+    /// The issuer's keys as a JWK Set, in JSON. One of this, `jwks_file` and `jwks_url` is needed.
+    pub jwks: Option<String>,
+    /// A file with them; a change is noticed.
     pub jwks_file: Option<PathBuf>,
     /// The address of the issuer's JWK Set, e.g. `https://hub.zaikio.com/api/v1/jwt_public_keys`.
     pub jwks_url: Option<String>,
@@ -91,6 +92,7 @@ impl Default for ZaikioOptions {
         let span = |seconds| Span(Duration::from_secs(seconds));
         Self {
             apps: BTreeMap::new(),
+            jwks: None,
             jwks_file: None,
             jwks_url: None,
             issuer: None,
@@ -121,6 +123,7 @@ impl ZaikioOptions {
     /// Empty texts mean "not set", as everywhere in the configuration.
     pub(crate) fn without_empty(mut self) -> Self {
         let texts = [
+            &mut self.jwks,
             &mut self.jwks_url,
             &mut self.issuer,
             &mut self.default_app,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::{Sink as _, Stream as _};
+use futures_util::{Sink as _, Stream as _, StreamExt as _};
 use tidings_core::{Frame, FrameKind, Received, Refused, Session};
 use tidings_engine::{Hub, Slow};
 use tokio::time::Instant;
@@ -125,7 +125,8 @@ impl Line {
             };
             match happened {
                 Happened::Flushed => stalled = None,
-                Happened::Failed | Happened::Received(None | Some(Ok(Message::Close(_)))) => return,
+                Happened::Failed | Happened::Received(None) => return,
+                Happened::Received(Some(Ok(Message::Close(_)))) => return self.hang_up().await,
                 Happened::Received(Some(Ok(received))) => self.receive(&received),
                 Happened::Received(Some(Err(error))) => {
                     let Some(close) = fault(error) else { return };
@@ -143,6 +144,20 @@ impl Line {
             // The library answers pings by itself; a close has ended the loop.
             Message::Ping(_) | Message::Close(_) => {}
         }
+    }
+
+    /// Ends a connection that its client closes: the library answers with a close frame of its own
+    /// when it is polled again, and until then the client does not count the close as clean.
+    async fn hang_up(self) {
+        let Self {
+            mut socket,
+            conversation,
+            limits,
+            ..
+        } = self;
+        drop(conversation); // the session hears of it now
+        let answered = async { while let Some(Ok(_)) = socket.next().await {} };
+        let _ = tokio::time::timeout(limits.goodbye, answered).await;
     }
 
     /// Writes the close frame to a client whose frames make no sense any more. What it still sends

@@ -312,6 +312,18 @@ async fn the_last_words_reach_a_client_that_reads_again() {
 }
 
 #[tokio::test]
+async fn a_close_is_answered_with_its_own_code() {
+    let hub = hub();
+    let mut socket = connect(serve(&hub, None, DriverLimits::default()).await).await;
+    let close = tokio_tungstenite::tungstenite::protocol::CloseFrame {
+        code: 1000.into(),
+        reason: "enough".into(),
+    };
+    socket.close(Some(close)).await.expect("sent");
+    assert_eq!(closed(&mut socket).await.map(|(code, _)| code), Some(1000));
+}
+
+#[tokio::test]
 async fn what_goes_first_overtakes_what_waits() {
     let hub = hub();
     let mut socket = connect(serve(&hub, None, DriverLimits::default()).await).await;

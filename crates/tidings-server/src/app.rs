@@ -369,7 +369,8 @@ fn announce(config: &Config, instance: &Instance, dev: bool) {
         let keys: Vec<_> = config.keys.iter().map(|key| key.name.as_str()).collect();
         tracing::warn!(
             ?keys,
-            "DEVELOPMENT MODE: the public key `dev-key` opens every topic, to pages of every origin"
+            "DEVELOPMENT MODE: every dialect is on, the public key `dev-key` opens every topic, to \
+             pages of every origin (config/tidings.dev.toml has all sample keys)"
         );
     } else if auth::is_closed(config) {
         tracing::warn!(
