@@ -34,6 +34,8 @@ pub(crate) struct Conversation {
     alarm: Option<Pin<Box<Sleep>>>,
     works: Works,
     leaving: Leaving,
+    /// The end of the instance's present incarnation, where there is one.
+    fenced: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// This connection's share of the time over which clients are told to come back.
     share: f64,
     /// Deliveries since anything else was looked at.
@@ -89,6 +91,7 @@ impl Conversation {
             alarm: None,
             works: Works::default(),
             leaving: Leaving::Stays(Box::pin(hub.draining().clone().cancelled_owned())),
+            fenced: incarnation_over(hub),
             in_a_row: 0,
             frames: VecDeque::new(),
             frame_bytes: 0,
@@ -225,6 +228,11 @@ impl Conversation {
         let overdue = std::mem::take(&mut self.in_a_row) == DELIVERIES_IN_A_ROW;
         if self.poll_farewell(cx).is_ready() {
             self.take_leave();
+        } else if let Some(fenced) = &mut self.fenced
+            && fenced.as_mut().poll(cx).is_ready()
+        {
+            self.fenced = incarnation_over(&self.hub);
+            self.feed(Input::Fenced);
         } else if let Some(alarm) = &mut self.alarm
             && alarm.as_mut().poll(cx).is_ready()
         {
@@ -270,6 +278,7 @@ impl Conversation {
                 verdict: *verdict,
             },
             Delivery::Events(sub, batch) => Input::Events { sub: *sub, batch },
+            Delivery::Flash(sub, events) => Input::Flash { sub: *sub, events },
             Delivery::CaughtUp(sub, at) => Input::CaughtUp { sub: *sub, at },
             Delivery::Fetched(sub, verdict) => Input::Fetched {
                 sub: *sub,
@@ -295,6 +304,7 @@ impl Conversation {
                 tag: *tag,
                 result: result.as_ref(),
             },
+            Done::Flashed => return,
         });
     }
 
@@ -376,6 +386,7 @@ impl Conversation {
                     let asked = self.works.publish(&self.hub, tag, draft);
                     self.asked(asked);
                 }
+                Action::Flash { draft } => self.works.flash(&self.hub, draft),
                 Action::Commit { tag, command } => {
                     let asked = self.works.command(&self.hub, tag, command);
                     self.asked(asked);
@@ -446,21 +457,28 @@ impl Drop for Conversation {
         self.session
             .handle(self.hub.now(), Input::Closed, &mut actions);
         let mut commands: Vec<_> = self.works.take_commands().collect();
-        let mut drafts = Vec::new();
+        let (mut drafts, mut flashes) = (Vec::new(), Vec::new());
         for action in actions.drain() {
             match action {
                 Action::Publish { draft, .. } => drafts.push(draft),
+                Action::Flash { draft } => flashes.push(draft),
                 Action::Commit { command, .. } => commands.push(command),
                 _ => {}
             }
         }
-        if drafts.is_empty() && commands.is_empty() {
+        if drafts.is_empty() && flashes.is_empty() && commands.is_empty() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let hub = self.hub.clone();
+            // The instance does not leave before this is done.
+            let counted = hub.connections().token();
             runtime.spawn(async move {
+                let _counted = counted;
                 hub.publish(drafts).await;
+                if let Err(error) = hub.flash(flashes).await {
+                    tracing::debug!(%error, "a flash event of a closed connection was not handed out");
+                }
                 for command in commands {
                     if let Err(error) = hub.command(command).await {
                         tracing::warn!(%error, "a command of a closed connection came to nothing");
@@ -469,6 +487,11 @@ impl Drop for Conversation {
             });
         }
     }
+}
+
+fn incarnation_over(hub: &Hub) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
+    let over = hub.fenced()?;
+    Some(Box::pin(over.cancelled_owned()))
 }
 
 /// The bytes of a frame as one piece; no copy where there is nothing around the body.

@@ -41,6 +41,8 @@ impl RecordKind for Counter {
                 // Another partition: through the outbox, at least once, known there by its name.
                 decision.publish_elsewhere(Draft::new(topic("all"), "ended", count.to_string()));
             }
+            // No counter has an owner.
+            Trigger::OwnerLost { .. } => {}
         }
         decision
     }

@@ -21,6 +21,10 @@ use crate::log::{Appended, BoxFuture, LogError};
 use crate::placement::Partition;
 
 mod bounds;
+mod owner;
+
+pub use bounds::check_flash;
+pub use owner::{Beat, IncarnationId, Orphan, TOMBSTONE};
 
 /// The records of a log, beside its events and in the same partitions.
 pub trait Records: fmt::Debug + Send + Sync + 'static {
@@ -41,8 +45,9 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// The commit's id is looked at first: a commit that was applied under this id is not applied
     /// again and answers what the first one answered, its events as
     /// [`Outcome::Retried`](crate::log::Outcome::Retried). Then the deadline that it fires, the
-    /// versions and the dedup keys are looked at, in this order; what does not end in
-    /// [`CommitOutcome::Committed`] changes nothing and is not remembered. Whatever becomes of the
+    /// orphan that it adopts, the lease of its incarnation, the versions and the dedup keys are
+    /// looked at, in this order; what does not end in [`CommitOutcome::Committed`] changes nothing
+    /// and is not remembered. Whatever becomes of the
     /// connection, one call applies its commit at most once.
     ///
     /// # Errors
@@ -93,6 +98,44 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`].
     fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>>;
+
+    /// Takes an incarnation's lease in a partition, or renews it: from now on by the log's own clock
+    /// it lasts for `lease`. A lease that has expired is renewed as long as nobody has reaped it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>>;
+
+    /// Gives a lease back: what the incarnation owns is orphaned at once. For
+    /// [`TOMBSTONE`] every beat of it is answered with [`Beat::Reaped`].
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Reaps every incarnation whose lease has expired by the log's own clock, and answers what
+    /// records of these kinds lost their owner, at most `limit`, and at most
+    /// [`PAGE_EVENTS_MAX`](crate::limits::PAGE_EVENTS_MAX). Nothing is claimed: whoever handles one
+    /// commits with [`Commit::adopts`], and the first such commit wins; until then it is answered
+    /// to everyone who asks. Any number of sweepers may ask at once.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>>;
 }
 
 /// How long a relay lease lasts without a turn. Longer than one delivery may take (10 s), so that
@@ -192,6 +235,12 @@ pub struct Commit {
     /// The deadline that this commit is the firing of: it must still stand as it is here, and is
     /// removed.
     pub fires: Option<Deadline>,
+    /// The orphan that this commit is the handling of: its owner must still be lost to it, and it is
+    /// an orphan no more.
+    pub adopts: Option<Orphan>,
+    /// Whose commit this is: it must hold a lease in this partition that was not reaped, expired or
+    /// not. Must be there where a put names an owner, and be that owner.
+    pub incarnation: Option<IncarnationId>,
     /// Documents to write, in their order.
     pub puts: Vec<Put>,
     /// Records to remove, with their deadlines; after `puts`.
@@ -201,6 +250,9 @@ pub struct Commit {
     /// Events of this partition, in their order. If one of them is a duplicate by its dedup key,
     /// nothing is committed. No two may have the same key.
     pub drafts: Vec<Draft>,
+    /// Flash events of this partition, in their order: handed out if the commit is stored, and not
+    /// again when it is retried. Their dedup keys are not looked at.
+    pub flash: Vec<Draft>,
     /// What goes elsewhere, in its order.
     pub outbox: Vec<OutboxItem>,
     /// What the committer is answered, and every retry after it. At most
@@ -217,10 +269,13 @@ impl Commit {
             remember: COMMIT_REMEMBERED,
             expects: Vec::new(),
             fires: None,
+            adopts: None,
+            incarnation: None,
             puts: Vec::new(),
             removes: Vec::new(),
             deadlines: Vec::new(),
             drafts: Vec::new(),
+            flash: Vec::new(),
             outbox: Vec::new(),
             answer: Bytes::new(),
         }
@@ -238,6 +293,10 @@ pub struct Put {
     /// record lives at least [`OUTLIVES_DEADLINE`] beyond the last of its deadlines that stands, or
     /// was set since it was written.
     pub lifetime: Option<Duration>,
+    /// Whose the record is from now on: lost with it (LOG.md §7). `None`: nobody's, whoever's it
+    /// was. Removing the record clears it, too; the end of its lifetime does not, so that records
+    /// with an owner had better live until they are removed.
+    pub owner: Option<IncarnationId>,
 }
 
 /// A deadline that stands: until it is fired, moved or cleared, or its record is removed. That its
@@ -280,8 +339,11 @@ pub enum CommitOutcome {
     Committed(Committed),
     /// A record has another version by now: load, decide and commit again, under the same id.
     Conflict,
-    /// The deadline that it was the firing of does not stand any more.
+    /// The deadline that it was the firing of does not stand any more, or the orphan that it was
+    /// the handling of is none any more.
     Gone,
+    /// [`Commit::incarnation`] holds no lease here.
+    Fenced,
     /// The draft at this index is known by its dedup key; here is the first one's id. Nothing was
     /// committed.
     Duplicate {
@@ -310,6 +372,8 @@ pub struct Committed {
 pub enum OutboxItem {
     /// An event of any partition.
     Draft(Draft),
+    /// A flash event of any partition. It may come twice, or not at all if the log is full then.
+    Flash(Draft),
     /// A command to records of any partition.
     Command(Command),
     /// A call to a server outside.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_core::{
     BoxFuture, Call, CallAnswer, CallError, Command, CommandError, Decision, Dedup, Draft, EventId,
-    From, Ingest, Ingested, Outcome, Outside, PageLimit, RecordKey, RecordKind, State, Topic,
-    Trigger,
+    From, Ingest, Ingested, Outcome, Outside, PageLimit, RecordKey, RecordKind, Start, State,
+    SubId, Topic, Trigger,
 };
-use tidings_engine::{Hub, HubOptions, Ownership, PublishError, Rules};
+use tidings_engine::{Delivery, Hub, HubOptions, Ownership, PublishError, Rules};
 use tidings_log_memory::{MemoryLog, MemoryOptions, SystemClock};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
@@ -66,6 +66,7 @@ impl RecordKind for Account {
                 change(&mut decision, if name == "interest" { 1 } else { 0 });
                 return decision;
             }
+            Trigger::OwnerLost { .. } => return decision,
             Trigger::Command(body) => std::str::from_utf8(body).unwrap_or_default(),
         };
         let words: Vec<&str> = body.split(' ').collect();
@@ -90,6 +91,10 @@ impl RecordKind for Account {
                     let told = Draft::new(topic(to), "told", n.to_string());
                     decision.publish_elsewhere(told);
                 }
+            }
+            ("hum", Some(to)) => {
+                decision.flash(Draft::new(topic(&account.id), "hum", "0"));
+                decision.flash_elsewhere(Draft::new(topic(to), "hum", "1"));
             }
             ("ring", Some(url)) => decision.call(Call {
                 method: "POST".into(),
@@ -266,6 +271,32 @@ async fn what_goes_elsewhere_arrives_once_and_in_order() {
         told(&hubs[1], "listener").await == (0..100).collect::<Vec<_>>()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flash_events_of_a_decision_reach_both_partitions() {
+    let log = log();
+    let hubs = [hub(&log, None).await, hub(&log, None).await];
+    let mut readers = Vec::new();
+    for name in ["a", "b"] {
+        let mut reader = hubs[1].reader();
+        let start = Start::From(From::Newest);
+        let topics = vec![topic(name)];
+        reader.subscribe(SubId(1), topics, &start).expect("taken");
+        while !matches!(reader.next().await, Delivery::CaughtUp(..)) {}
+        readers.push(reader);
+    }
+    assert_eq!(asked(&hubs[0], "a", "hum 0 b").await, "");
+    for (reader, data) in readers.iter_mut().zip(["0", "1"]) {
+        let next = tokio::time::timeout(SOON, reader.next());
+        let Ok(Delivery::Flash(_, events)) = next.await else {
+            panic!("no flash event");
+        };
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].event().data, data);
+    }
+    assert!(told(&hubs[0], "a").await.is_empty());
+    assert!(told(&hubs[0], "b").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

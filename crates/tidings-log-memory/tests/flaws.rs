@@ -111,6 +111,28 @@ const NOTICED: &[(Flaw, &str)] = &[
     (ForgetsNothing, "delivered_entries_are_forgotten"),
     (DeliversAtMostOnce, "delivered_entries_are_forgotten"),
     (KeepsTheLease, "an_empty_outbox_gives_the_lease_back"),
+    (FlashIsStored, "flash_is_never_replayed"),
+    (FlashRepeats, "flash_reaches_every_tail_once"),
+    (FlashIsLost, "flash_reaches_every_tail_once"),
+    (FlashComesFirst, "flash_comes_with_its_commit_or_not_at_all"),
+    (FlashUnbounded, "flash_keeps_its_bounds"),
+    (LeasesForever, "a_lost_owners_records_are_orphans"),
+    (LeasesNever, "a_beat_within_the_lease_keeps_it"),
+    (
+        OrphansAreTakenWhenRead,
+        "an_orphan_waits_for_whoever_handles_it",
+    ),
+    (
+        OrphansAreTakenWhenRead,
+        "of_many_sweepers_one_handles_an_orphan",
+    ),
+    (OrphansAreNobodys, "a_lost_owners_records_are_orphans"),
+    (OrphansOfAnyKind, "a_lost_owners_records_are_orphans"),
+    (NobodyIsFenced, "who_was_reaped_is_fenced"),
+    (ForgetsWhoWasReaped, "who_was_reaped_is_fenced"),
+    (ReapsOnCommit, "a_lease_that_nobody_reaped_goes_on"),
+    (LeavesLater, "leaving_orphans_at_once"),
+    (OwnersStay, "a_put_or_removal_changes_the_owner"),
 ];
 
 /// Time is paused: what waits in vain is told at once that it did.

@@ -118,6 +118,7 @@ async fn commits(log: Arc<RedisLog>, task: usize, calls: usize, work: Work) -> R
                 key: key.clone(),
                 document: document.clone().into(),
                 lifetime: (!lasting).then_some(Duration::from_secs(3600)),
+                owner: None,
             }],
             deadlines: (!lasting)
                 .then(|| SetDeadline {

@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tidings_core::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, RECORDS_PER_COMMIT_MAX};
 use tidings_core::{
-    BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, LogError, OutboxEntry,
-    OutboxId, Partition, Record, RecordKey, Records, Relay, RelayId, Version,
+    Beat, BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, IncarnationId,
+    LogError, Orphan, OutboxEntry, OutboxId, Partition, Record, RecordKey, Records, Relay, RelayId,
+    Version,
 };
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use crate::topology::Topology;
 
 mod commit;
 mod item;
+mod owners;
 
 /// What records need beside what reading does.
 #[derive(Debug)]
@@ -183,6 +185,42 @@ impl Records for RedisLog {
                 Some(Value::Int(depth)) => u64::try_from(*depth).map_err(|_| unknown_answer()),
                 _ => Err(unknown_answer()),
             }
+        })
+    }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.beat_once(partition, incarnation, lease).await
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.leave_once(partition, incarnation).await
+        })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.orphans_of(partition, kinds, limit.min(PAGE_EVENTS_MAX))
+                .await
         })
     }
 }

@@ -89,6 +89,23 @@ pub(crate) enum Flaw {
     ForgetsNothing,
     DeliversAtMostOnce,
     KeepsTheLease,
+    // Flash events.
+    FlashIsStored,
+    FlashRepeats,
+    FlashIsLost,
+    FlashComesFirst,
+    FlashUnbounded,
+    // Owners.
+    LeasesForever,
+    LeasesNever,
+    OrphansAreTakenWhenRead,
+    OrphansAreNobodys,
+    OrphansOfAnyKind,
+    NobodyIsFenced,
+    ForgetsWhoWasReaped,
+    ReapsOnCommit,
+    LeavesLater,
+    OwnersStay,
 }
 
 #[derive(Debug)]
@@ -178,6 +195,29 @@ impl EventLog for FlawedLog {
                 tokio::task::yield_now().await;
             }
             Ok(appended)
+        })
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            match self.flaw {
+                FlashIsStored => {
+                    self.log.append(partition, drafts.clone()).await?;
+                }
+                FlashIsLost => return Ok(()),
+                FlashUnbounded => {
+                    for part in drafts.chunks(100) {
+                        self.log.flash(partition, part.to_vec()).await?;
+                    }
+                    return Ok(());
+                }
+                _ => {}
+            }
+            self.log.flash(partition, drafts).await
         })
     }
 
@@ -326,7 +366,9 @@ impl Tail for FlawedTail {
                     (TailNeverLevel, TailStep::Level)
                     | (TailHidesRewinding, TailStep::Rewound { .. }) => continue,
                     (TailForgetsWhenDropped, _) => tokio::task::yield_now().await,
-                    (TailRepeats, TailStep::Events(..)) => self.again = Some(step.clone()),
+                    (TailRepeats, TailStep::Events(..)) | (FlashRepeats, TailStep::Flash(..)) => {
+                        self.again = Some(step.clone())
+                    }
                     (TailSwaps, TailStep::Events(_, events)) => events.reverse(),
                     (TailSkips, TailStep::Events(_, events)) => {
                         self.steps += 1;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_core::{
-    BoxFuture, Commit, CommitId, CommitOutcome, Committed, Due, LogError, OutboxId, Outcome,
-    Partition, Put, Record, RecordKey, Records, Relay, RelayId, Version,
+    Beat, BoxFuture, Commit, CommitId, CommitOutcome, Committed, Due, IncarnationId, LogError,
+    Orphan, OutboxId, Outcome, Partition, Put, Record, RecordKey, Records, Relay, RelayId, Version,
 };
 
 use crate::flaws::flawed::Flaw::*;
@@ -52,6 +52,7 @@ impl FlawedLog {
                     key,
                     document: "".into(),
                     lifetime: Some(Duration::ZERO),
+                    owner: None,
                 };
                 let removes = std::mem::take(&mut commit.removes);
                 commit.puts.extend(removes.into_iter().map(ended));
@@ -79,6 +80,19 @@ impl FlawedLog {
             CommitsForgetKeys => commit.drafts.iter_mut().for_each(|d| d.dedup = None),
             CommitsDropAttributes => commit.drafts.iter_mut().for_each(|d| d.attributes = None),
             OutboxReversed => commit.outbox.reverse(),
+            FlashComesFirst => {
+                let flash = std::mem::take(&mut commit.flash);
+                self.log.flash(partition, flash).await?;
+            }
+            NobodyIsFenced => {
+                commit.incarnation = None;
+                commit.puts.iter_mut().for_each(|put| put.owner = None);
+            }
+            ReapsOnCommit => {
+                let records = self.log.records();
+                records.orphans(partition, Vec::new(), 1).await?;
+            }
+            OwnersStay if commit.incarnation.is_none() => commit.puts.clear(),
             _ => {}
         }
         Ok(commit)
@@ -211,5 +225,64 @@ impl Records for FlawedLog {
 
     fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
         self.log.records().outbox_depth(partition)
+    }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            let lease = match self.flaw {
+                LeasesForever => Duration::from_secs(1 << 30),
+                LeasesNever => Duration::ZERO,
+                _ => lease,
+            };
+            let beat = self.log.records().beat(partition, incarnation, lease).await;
+            match self.flaw {
+                ForgetsWhoWasReaped => beat.map(|_| Beat::Held),
+                _ => beat,
+            }
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        if self.flaw == LeavesLater {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.log.records().leave(partition, incarnation)
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        mut kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            let records = self.log.records();
+            if self.flaw == OrphansOfAnyKind {
+                kinds.push("exam.other".into());
+            }
+            let orphans = records.orphans(partition, kinds, limit).await?;
+            if self.flaw == OrphansAreTakenWhenRead {
+                for orphan in &orphans {
+                    let commit = Commit {
+                        adopts: Some(orphan.clone()),
+                        ..Commit::new(CommitId(next()))
+                    };
+                    records.commit(partition, commit).await?;
+                }
+            }
+            if self.flaw == OrphansAreNobodys {
+                return Ok(Vec::new());
+            }
+            Ok(orphans)
+        })
     }
 }

@@ -76,11 +76,15 @@ impl Plain {
                 deadline.at_ms += wrong;
                 deadline
             }),
+            adopts: None,
+            incarnation: None,
+            flash: Vec::new(),
             puts: (sketch.puts.iter())
                 .map(|(number, size, lifetime)| Put {
                     key: key(*number),
                     document: vec![b'x'; *size].into(),
                     lifetime: lifetime.map(Duration::from_millis),
+                    owner: None,
                 })
                 .collect(),
             removes: sketch.removes.iter().map(|number| key(*number)).collect(),

@@ -59,6 +59,12 @@ fn harmless(key: &str) -> Vec<Probe> {
         ("zrem", cmd(&["ZREM", key, "m"])),
         ("zscore", cmd(&["ZSCORE", key, "m"])),
         ("zrangebyscore", cmd(&["ZRANGEBYSCORE", key, "0", "0"])),
+        ("zrange", cmd(&["ZRANGE", key, "0", "0"])),
+        ("zrangebylex", cmd(&["ZRANGEBYLEX", key, "-", "+"])),
+        (
+            "zremrangebyscore",
+            cmd(&["ZREMRANGEBYSCORE", key, "0", "0"]),
+        ),
         ("llen", cmd(&["LLEN", key])),
         ("lindex", cmd(&["LINDEX", key, "0"])),
         ("lrange", cmd(&["LRANGE", key, "0", "0"])),

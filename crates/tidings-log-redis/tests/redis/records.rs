@@ -31,6 +31,7 @@ fn put(id: &str, document: &str) -> Put {
         key: key(id),
         document: document.to_owned().into(),
         lifetime: None,
+        owner: None,
     }
 }
 

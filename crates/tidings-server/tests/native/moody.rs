@@ -112,6 +112,14 @@ impl EventLog for MoodyLog {
         Box::pin(async move { Err(failure) })
     }
 
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.flash(partition, drafts)
+    }
+
     fn read(
         &self,
         topic: &Placed,

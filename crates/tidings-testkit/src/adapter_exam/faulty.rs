@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, BoxFuture, Commit, CommitOutcome, Draft, Due, Durability, EventId, EventLog, Filled,
-    From, Head, LogError, OutboxId, Page, PageLimit, Partition, Partitions, Placed, Record,
-    RecordKey, Records, Relay, RelayId, Settled, Tail, TailStep, Verdict,
+    Appended, Beat, BoxFuture, Commit, CommitOutcome, Draft, Due, Durability, EventId, EventLog,
+    Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page, PageLimit, Partition,
+    Partitions, Placed, Record, RecordKey, Records, Relay, RelayId, Settled, Tail, TailStep,
+    Verdict,
 };
 use tokio::sync::watch;
 
@@ -84,6 +85,21 @@ impl EventLog for Faulty {
                     Err(LogError::FateUnknown("as the exam wants it".into()))
                 }
                 _ => log.append(partition, drafts).await,
+            }
+        })
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            let log = self.reach()?;
+            let fault = *self.fault.borrow();
+            match fault {
+                Fault::Full => Err(LogError::Full("as the exam wants it".into())),
+                _ => log.flash(partition, drafts).await,
             }
         })
     }
@@ -204,6 +220,38 @@ impl Records for Faulty {
 
     fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(async move { self.reach()?.records().outbox_depth(partition).await })
+    }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.beat(partition, incarnation, lease).await
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move { self.reach()?.records().leave(partition, incarnation).await })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.orphans(partition, kinds, limit).await
+        })
     }
 }
 
