@@ -29,6 +29,7 @@ class Socket extends WebSocket {
     this.on('open', () => say('open', { protocol: this.protocol }))
     this.on('close', (code) => say('shut', { code }))
     this.on('error', (error) => say('error', { message: message(error) }))
+    this.on('pong', () => say('pong'))
     this.on('message', (data) => observe(JSON.parse(data)))
   }
 
@@ -159,8 +160,11 @@ function ws() {
       send({ command: 'message', identifier: identifier(command), data: JSON.stringify({ ...data, action }) }),
     history: ({ history, ...command }) => send({ command: 'history', identifier: identifier(command), history }),
     ack: ({ ack, ...command }) => send({ command: 'ack', identifier: identifier(command), ack }),
-    send: ({ frame }) => send(frame),
-    connect,
+    /** A text in several fragments. */
+    fragments: ({ texts }) => texts.forEach((text, at) => current.send(text, { fin: at === texts.length - 1 })),
+    binary: ({ text }) => current.send(Buffer.from(text)),
+    ping: () => current.ping(),
+    close: () => current.close(1000),
   }
   connect()
   return commands

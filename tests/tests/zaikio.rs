@@ -8,10 +8,14 @@
 mod acks;
 #[path = "zaikio/anycable.rs"]
 mod anycable;
+#[path = "zaikio/clients.rs"]
+mod clients;
 #[path = "zaikio/cluster.rs"]
 mod cluster;
 #[path = "zaikio/driver.rs"]
 mod driver;
+#[path = "zaikio/guide.rs"]
+mod guide;
 #[path = "zaikio/pages.rs"]
 mod pages;
 #[path = "zaikio/plain.rs"]

@@ -48,12 +48,6 @@ pub(crate) fn channel_of(topic: &Topic) -> Option<u64> {
     id.parse().ok()
 }
 
-/// The user of a topic, if it is one's.
-pub(crate) fn user_of(topic: &Topic) -> Option<u64> {
-    let id = topic.as_str().strip_prefix("airsend/user/")?;
-    id.parse().ok()
-}
-
 fn key(kind: &'static str, id: impl Into<Arc<str>>) -> RecordKey {
     RecordKey::new(kind, id)
 }
@@ -66,6 +60,11 @@ pub(crate) fn user(user: u64) -> RecordKey {
 /// A user's connections and presence.
 pub(crate) fn presence(user: u64) -> RecordKey {
     key(USER, format!("p/{user}"))
+}
+
+/// That a user has connections on an instance: owned by its incarnation.
+pub(crate) fn here(user: u64, incarnation: &str) -> RecordKey {
+    key(USER, format!("h/{user}/{incarnation}"))
 }
 
 /// A channel's own fields.

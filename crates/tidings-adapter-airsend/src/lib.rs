@@ -95,7 +95,6 @@ pub(crate) struct Shared {
     pub(crate) bearers: Option<Verifier>,
     pub(crate) login: login::Desk,
     pub(crate) ids: ingest::Ids,
-    pub(crate) incarnation: String,
     pub(crate) placing: Placing,
 }
 
@@ -178,7 +177,6 @@ impl Adapter for Airsend {
         let places = hub.clone();
         let shared = Shared {
             placing: Placing(Arc::new(move |topic: &Topic| places.placed(topic.clone()).partition)),
-            incarnation: format!("{:032x}", rand::random::<u128>()),
             hub,
             settings: self.settings,
             tokens: self.tokens,
@@ -189,6 +187,7 @@ impl Adapter for Airsend {
         let mut router = Router::new()
             .route("/", get(open))
             .route("/api/v1/rtm.connect", get(login::connect))
+            .route("/api/v1/system.ping", post(login::ping))
             .route("/api/v1/internal/rtm.publish", post(ingest::publish));
         if shared.settings.options.login {
             router = router.route("/api/v1/user.login", post(login::login));
@@ -225,7 +224,7 @@ async fn open(
         tokens: shared.tokens.clone(),
         placing: shared.placing.clone(),
         connection: format!("{:032x}", rand::random::<u128>()),
-        incarnation: shared.incarnation.clone(),
+        incarnation: shared.hub.incarnation().to_string(),
     });
     let limits = DriverLimits {
         frame_bytes: options.message_bytes,

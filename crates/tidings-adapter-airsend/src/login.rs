@@ -8,7 +8,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::Argon2;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidings_adapter::Call;
 use tidings_adapter::axum::extract::{ConnectInfo, Request, State};
 use tidings_adapter::axum::response::Response;
@@ -17,10 +17,11 @@ use tidings_adapter::http::request::Parts;
 use tidings_adapter::http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::Shared;
+use crate::answer::Answer;
 use crate::http::{Problem, bearer, ok, read};
 use crate::presence::Presence;
 use crate::token::{Bearer, Grant, finger_print};
-use crate::user::User;
+use crate::user::{self, Ask as UserAsk, User};
 use crate::{keys, objects};
 
 /// Passwords hashed at a time: each takes 20 MiB and a core for some 30 ms.
@@ -121,27 +122,11 @@ pub(crate) async fn login(State(shared): State<Arc<Shared>>, request: Request) -
 }
 
 async fn try_login(shared: &Arc<Shared>, request: Request) -> Result<Response, Problem> {
-    let json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
-    let body = read(request).await?;
-    let mut given: HashMap<String, String> = HashMap::new();
-    if json {
-        let body: Value = serde_json::from_slice(&body).map_err(|_| Problem::bad("not JSON"))?;
-        let members = body.as_object().ok_or_else(|| Problem::bad("not an object"))?;
-        for (name, value) in members {
-            if let Some(value) = value.as_str() {
-                given.insert(name.clone(), value.to_owned());
-            }
-        }
-    } else {
-        given.extend(form_urlencoded::parse(&body).into_owned());
-    }
+    let headers = request.headers().clone();
+    let given = fields(&headers, &read(request).await?)?;
     let field = |name: &str| {
-        let value = given.get(name).filter(|value| !value.is_empty()).cloned();
-        value.ok_or_else(|| {
+        let value = given.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());
+        value.map(str::to_owned).ok_or_else(|| {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{name}` is missing"))
         })
     };
@@ -322,6 +307,44 @@ async fn try_connect(shared: &Shared, head: &Parts) -> Result<Response, Problem>
     let token = shared.tokens.sign_ws(&grant, &user.profile.display_name, &ip, &agent, now);
     let token = token.ok_or_else(Problem::away)?;
     Ok(ok(json!({ "rtm": { "ws_endpoint": endpoint, "ws_token": token } })))
+}
+
+/// `system.ping`: whether a connection is heard, by a way around it.
+pub(crate) async fn ping(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    match try_ping(&shared, request).await {
+        Ok(()) => ok(json!({})),
+        Err(problem) => problem.response(),
+    }
+}
+
+async fn try_ping(shared: &Shared, request: Request) -> Result<(), Problem> {
+    let headers = request.headers().clone();
+    let (bearer, _) = shared.authenticate(&headers).await?;
+    let given = fields(&headers, &read(request).await?)?;
+    let missing = |name: &str| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{name}` is missing"))
+    };
+    let print = given.get("finger_print").and_then(Value::as_str);
+    let finger_print = print.ok_or_else(|| missing("finger_print"))?.to_owned();
+    let token = given.get("ping_token").ok_or_else(|| missing("ping_token"))?.clone();
+    let ask = UserAsk::Ping { finger_print, token };
+    let decided = shared.hub.command(user::command(bearer.user, &ask)).await?;
+    match Answer::parse(&decided.answer) {
+        Some(Answer::Refused(_)) => {
+            Err(Problem::new(StatusCode::NOT_FOUND, "no connection of this finger_print"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The fields of a form, or of a JSON object.
+fn fields(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json")) {
+        return serde_json::from_slice(body).map_err(|_| Problem::bad("not a JSON object"));
+    }
+    let pairs = form_urlencoded::parse(body).into_owned();
+    Ok(pairs.map(|(name, value)| (name, Value::String(value))).collect())
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! in one order; it has a version, and each channel takes only a version above the one it knows. So
 //! online and offline cannot overtake each other, in any channel.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tidings_adapter::bytes::Bytes;
-use tidings_adapter::{Decision, State};
+use tidings_adapter::{Attributes, Decision, Draft, IncarnationId, State};
 
 use crate::answer::{Refusal, done, refused, to_json};
 use crate::keys;
@@ -16,6 +18,9 @@ use crate::user::{self, Notice, Spread, User};
 
 /// The deadline of a presence record: the grace is over.
 const GRACE: &str = "grace";
+
+/// Connections that are remembered as gone before they arrived: a user has no more at a time.
+const EARLY_MAX: usize = 32;
 
 /// What presence goes by.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +41,9 @@ pub(crate) struct Presence {
     /// Oldest first.
     #[serde(default)]
     pub(crate) connections: Vec<Connection>,
+    /// Connections that were gone before they arrived: the two ways are not one.
+    #[serde(default)]
+    pub(crate) early: VecDeque<String>,
 }
 
 /// One authenticated connection.
@@ -60,6 +68,10 @@ pub(crate) struct Arrival {
 }
 
 impl Presence {
+    fn incarnations(&self) -> BTreeSet<String> {
+        self.connections.iter().map(|one| one.incarnation.clone()).collect()
+    }
+
     pub(crate) fn of(text: Option<&Bytes>) -> Self {
         text.and_then(|text| serde_json::from_slice(text).ok())
             .unwrap_or_default()
@@ -82,7 +94,14 @@ pub(crate) fn arrive(
         return Decision::load(keys::presence(id));
     };
     let mut presence = Presence::of(presence);
+    if presence.early.contains(&arrival.connection) {
+        return refused(Refusal::Revoked); // nobody is there any more
+    }
+    let Some(incarnation) = IncarnationId::parse(&arrival.incarnation) else {
+        return refused(Refusal::Invalid);
+    };
     let mut decision = Decision::default();
+    let before = presence.incarnations();
     let here = |one: &Connection| one.id == arrival.connection;
     let mut gone: Vec<Connection> = Vec::new();
     let same_token = |one: &mut Connection| {
@@ -104,6 +123,10 @@ pub(crate) fn arrive(
         user::notify(&mut decision, id, &Notice::Replaced { connection });
     }
     decision.clear_deadline(keys::presence(id), GRACE);
+    // Also when it is there: a commit under an incarnation that is over is refused.
+    let owned = keys::here(id, &arrival.incarnation);
+    decision.put_owned(owned, "{}", incarnation);
+    disown(&mut decision, id, &before, &presence);
     transition(&mut decision, &mut user, &mut presence, true, now_ms);
     decision.put(keys::presence(id), to_json(&presence), None);
     done(&mut decision, user::view(&user));
@@ -118,7 +141,60 @@ pub(crate) fn depart(
     connection: &str,
     now_ms: u64,
 ) -> Decision {
-    leave(settings, user, state, |one| one.id == connection, now_ms)
+    leave(settings, user, state, |one| one.id == connection, Some(connection), now_ms)
+}
+
+/// An incarnation is over, and its connections with it. The record that says so is removed by being
+/// handled.
+pub(crate) fn owner_lost(
+    settings: &Settings,
+    id: u64,
+    state: &State<'_>,
+    incarnation: IncarnationId,
+    now_ms: u64,
+) -> Decision {
+    let Some(user) = state.get(&keys::user(id)) else {
+        return Decision::load(keys::user(id));
+    };
+    let name = incarnation.to_string();
+    let mut decision = match user.and_then(|text| User::parse(text)) {
+        Some(user) => leave(settings, user, state, |one| one.incarnation == name, None, now_ms),
+        None => Decision::default(),
+    };
+    let owned = keys::here(id, &name);
+    if decision.loads.is_empty() && !decision.removes.contains(&owned) {
+        decision.remove(owned);
+    }
+    decision
+}
+
+/// Asks the one connection of a finger print to show that it hears.
+pub(crate) fn ping(id: u64, state: &State<'_>, finger_print: &str, token: &Value) -> Decision {
+    let Some(presence) = state.get(&keys::presence(id)) else {
+        return Decision::load(keys::presence(id));
+    };
+    let presence = Presence::of(presence);
+    let mut connections = presence.connections.iter();
+    let Some(one) = connections.find(|one| one.finger_print == finger_print) else {
+        return refused(Refusal::NoUser);
+    };
+    let payload = to_json(&serde_json::json!({ "ping_token": token }));
+    let mut draft = Draft::new(keys::user_topic(id), "system.ping", payload);
+    draft.attributes = Some(Box::new(Attributes {
+        subject: Some(format!("only:{}", one.id).into()),
+        ..Attributes::default()
+    }));
+    let mut decision = Decision::default();
+    decision.flash(draft);
+    done(&mut decision, serde_json::json!({}));
+    decision
+}
+
+/// Removes what incarnations own that hold no connection any more.
+fn disown(decision: &mut Decision, id: u64, before: &BTreeSet<String>, now: &Presence) {
+    for gone in before.difference(&now.incarnations()) {
+        decision.remove(keys::here(id, gone));
+    }
 }
 
 /// Forgets connections; the last one to go takes the user offline, at once or after the grace.
@@ -127,6 +203,7 @@ fn leave(
     mut user: User,
     state: &State<'_>,
     goes: impl Fn(&Connection) -> bool,
+    early: Option<&str>,
     now_ms: u64,
 ) -> Decision {
     let id = user.profile.id;
@@ -135,12 +212,19 @@ fn leave(
     };
     let mut presence = Presence::of(presence);
     let mut decision = Decision::default();
-    let before = presence.connections.len();
+    let (before, count) = (presence.incarnations(), presence.connections.len());
     presence.connections.retain(|one| !goes(one));
-    if presence.connections.len() == before {
+    if presence.connections.len() == count {
+        if let Some(connection) = early {
+            presence.early.push_back(connection.to_owned());
+            let old = presence.early.len().saturating_sub(EARLY_MAX);
+            presence.early.drain(..old);
+            decision.put(keys::presence(id), to_json(&presence), None);
+        }
         done(&mut decision, serde_json::json!({}));
         return decision;
     }
+    disown(&mut decision, id, &before, &presence);
     if presence.connections.is_empty() {
         if settings.grace.is_zero() {
             transition(&mut decision, &mut user, &mut presence, false, now_ms);

@@ -67,6 +67,7 @@ mod code {
     pub(super) const REPLACED: u16 = 4005;
     pub(super) const NO_AUTH: u16 = 4006;
     pub(super) const FLOOD: u16 = 4008;
+    pub(super) const TOO_SLOW: u16 = 4010;
     pub(super) const EXPIRED: u16 = 4009;
     pub(super) const NO_PONG: u16 = 4011;
 }
@@ -365,7 +366,9 @@ impl Connection {
             return self.go_on(now, actions);
         }
         let Ok(decided) = result else {
+            let fenced = matches!(result, Err(CommandError::Fenced));
             return match tag {
+                _ if fenced => self.close(code::RESTART, "come back", actions),
                 REARRIVE => self.close(code::RESTART, "come back", actions),
                 _ => actions.set_timer(AGAIN, AGAIN_AFTER),
             };
@@ -518,6 +521,26 @@ impl Connection {
         }
     }
 
+    /// Events that are for those who are there now.
+    fn flash(&mut self, events: &[Arc<dyn tidings_adapter::Printed>], actions: &mut Actions) {
+        let (Stage::Live, Some(follow)) = (&self.stage, &self.follow) else {
+            return;
+        };
+        for event in events {
+            let one = event.event();
+            let heard = match keys::channel_of(&one.topic) {
+                Some(channel) => follow.hears_now(channel, one),
+                None => {
+                    let only = follow::subject(one).strip_prefix("only:");
+                    only.is_none_or(|connection| connection == self.origin.connection)
+                }
+            };
+            if heard {
+                actions.send(frames::event(&**event, None));
+            }
+        }
+    }
+
     fn ping(&mut self, actions: &mut Actions) {
         if std::mem::replace(&mut self.pinged, true) {
             return self.close(code::NO_PONG, "no pong", actions);
@@ -594,6 +617,9 @@ impl tidings_adapter::Session for Connection {
             }
             // More channels in one partition than a connection has subscriptions.
             Input::Refused { .. } => self.close(1011, "too many channels", actions),
+            Input::Flash { events, .. } => self.flash(events, actions),
+            Input::Fenced => self.close(code::RESTART, "come back", actions),
+            Input::TooSlow => self.close(code::TOO_SLOW, "too slow", actions),
             Input::Draining => self.close(1001, "come back", actions),
             Input::Closed => self.depart(actions),
             _ => {}

@@ -141,6 +141,10 @@ pub(crate) enum Ask {
     Arrive(presence::Arrival),
     /// A connection is gone.
     Depart { connection: String },
+    /// An event for his connections that are there now.
+    Flash { event: String, payload: Value },
+    /// Is a connection of this finger print there?
+    Ping { finger_print: String, token: Value },
     /// Tells channels from the `from`th span on.
     Spread { what: Spread, from: usize },
 }
@@ -215,6 +219,10 @@ impl RecordKind for Users {
         keys::USER
     }
 
+    fn has_owners(&self) -> bool {
+        true
+    }
+
     fn decide(&self, state: &State<'_>, trigger: Trigger<'_>, now_ms: u64) -> Decision {
         match trigger {
             Trigger::Command(body) => {
@@ -225,6 +233,19 @@ impl RecordKind for Users {
                 match serde_json::from_slice(body) {
                     Ok(ask) => self.ask(id, state, ask, now_ms),
                     Err(_) => refused(Refusal::Invalid),
+                }
+            }
+            Trigger::OwnerLost { incarnation } => {
+                let key = state.first().map(|(key, _)| key.id.clone());
+                let user = key.as_deref().and_then(|id| {
+                    let (user, _) = id.strip_prefix("h/")?.split_once('/')?;
+                    user.parse().ok()
+                });
+                match user {
+                    Some(user) => {
+                        presence::owner_lost(&self.presence, user, state, incarnation, now_ms)
+                    }
+                    None => Decision::default(),
                 }
             }
             Trigger::Deadline { .. } => {
@@ -271,6 +292,9 @@ impl Users {
             }
             (Ask::Depart { connection }, Some(user)) => {
                 return presence::depart(&self.presence, user, state, &connection, now_ms);
+            }
+            (Ask::Ping { finger_print, token }, Some(_)) => {
+                return presence::ping(id, state, &finger_print, &token);
             }
             (ask, Some(user)) => with(user, state, ask, now_ms),
         };
@@ -442,7 +466,10 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             }
             spread(&mut decision, &user, &what, from);
         }
-        Ask::Upsert { .. } | Ask::Arrive(_) | Ask::Depart { .. } => {
+        Ask::Flash { event, payload } => {
+            decision.flash(Draft::new(keys::user_topic(id), event, to_json(&payload)));
+        }
+        Ask::Upsert { .. } | Ask::Arrive(_) | Ask::Depart { .. } | Ask::Ping { .. } => {
             return Err(Refusal::Invalid); // decided elsewhere
         }
     }

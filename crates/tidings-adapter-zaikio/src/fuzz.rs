@@ -71,7 +71,7 @@ pub(crate) fn session(mode: Mode) -> Connection {
 
 fn answer(session: &mut Connection, now: Now, action: Action, actions: &mut Actions) {
     match action {
-        Action::Send(frame) => {
+        Action::Send(frame) | Action::SendFirst(frame) => {
             let text = [frame.head, frame.body, frame.tail].concat();
             let json: Result<serde_json::Value, _> = serde_json::from_slice(&text);
             assert!(json.is_ok_and(|json| json.is_object()), "{text:?}");

@@ -90,6 +90,7 @@ impl Zaikio {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(OptionsError::NoRuntime);
         }
+        let options = options.without_empty();
         let settings = Settings::of(&options)?;
         let (key, source) = match (&options.jwks_file, &options.jwks_url) {
             (Some(path), None) => ("jwks_file", KeySource::jwks_file(path)),

@@ -3,13 +3,16 @@
 //! [`ZaikioOptions`] is the text as it is written; [`Settings`] is what was understood of it. What is
 //! wrong is said at start, with the key that it stands under.
 
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
 use tidings_adapter::http::{HeaderValue, Uri};
+
+pub use values::{Rate, Span};
 
 use crate::apps::{App, Apps, Password};
 use crate::event::Subject;
@@ -53,6 +56,7 @@ pub struct ZaikioOptions {
     pub origins: Vec<String>,
     /// How many events each app may publish over HTTP, e.g. `300reqs/60s`; no limit when not set.
     /// Counted by each instance.
+    #[serde(deserialize_with = "values::rate")]
     pub publish_rate: Option<Rate>,
     /// Bytes of one command over the websocket.
     pub command_bytes: usize,
@@ -113,6 +117,32 @@ impl Default for ZaikioOptions {
     }
 }
 
+impl ZaikioOptions {
+    /// Empty texts mean "not set", as everywhere in the configuration.
+    pub(crate) fn without_empty(mut self) -> Self {
+        let texts = [
+            &mut self.jwks_url,
+            &mut self.issuer,
+            &mut self.default_app,
+            &mut self.require_scope,
+            &mut self.revoked_url,
+        ];
+        for text in texts {
+            text.take_if(|text| text.is_empty());
+        }
+        for path in [&mut self.jwks_file, &mut self.revoked_file] {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+        for app in self.apps.values_mut() {
+            app.password.take_if(|text| text.is_empty());
+            app.password_sha256.take_if(|text| text.is_empty());
+            app.password_file
+                .take_if(|path| path.as_os_str().is_empty());
+        }
+        self
+    }
+}
+
 impl std::fmt::Debug for ZaikioOptions {
     /// Passwords stand in it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -128,66 +158,6 @@ impl std::fmt::Debug for AppOptions {
             .field("provides", &self.provides)
             .field("subscriptions", &self.subscriptions)
             .finish_non_exhaustive()
-    }
-}
-
-/// A duration, written with its unit: `250ms`, `10s`, `5m`, `1h`, `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Span {
-    fn parse(text: &str) -> Option<Self> {
-        let end = text.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let (number, unit) = text.split_at(end);
-        let ms = match unit.trim_start() {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
-        let total = number.parse::<u64>().ok()?.checked_mul(ms)?;
-        (total <= 366 * 86_400_000).then(|| Self(Duration::from_millis(total)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| {
-            D::Error::custom("a duration such as \"0s\", \"250ms\", \"30s\", \"5m\"")
-        })
-    }
-}
-
-/// So many requests in so many seconds, written `300reqs/60s` as Zaikio's `RateLimit-Rule` is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many.
-    pub requests: u32,
-    /// In how many seconds.
-    pub seconds: u32,
-}
-
-impl Rate {
-    fn parse(text: &str) -> Option<Self> {
-        let (requests, seconds) = text.strip_suffix('s')?.split_once("reqs/")?;
-        let (requests, seconds) = (requests.parse().ok()?, seconds.parse().ok()?);
-        (requests > 0 && (1..=86_400).contains(&seconds)).then_some(Self { requests, seconds })
-    }
-}
-
-impl std::fmt::Display for Rate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}reqs/{}s", self.requests, self.seconds)
-    }
-}
-
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("a rate such as \"300reqs/60s\""))
     }
 }
 
@@ -394,81 +364,4 @@ fn names(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(text: &str) -> Result<Settings, String> {
-        let options: ZaikioOptions = toml::from_str(text).map_err(|error| error.to_string())?;
-        Settings::of(&options).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_empty_table_has_every_default() {
-        let settings = settings("").expect("good");
-        assert!(settings.session.check_expiry);
-        assert_eq!(settings.session.ack_wait, Duration::from_secs(30));
-        assert_eq!(settings.command_bytes, 65_536);
-        assert_eq!(settings.websocket_paths, ["/websocket", "/cable"]);
-    }
-
-    #[test]
-    fn apps_are_understood() {
-        let settings = settings(
-            "[apps.mission_control]\npassword = \"secret\"\nprovides = [\"job_added\", \"mission_control.job_updated\"]\n\
-             [apps.my_app]\nsubscriptions = [\"mission_control.job_added\"]\n\
-             subjects = [\"Org/837ebb91-2d4b-4818-a19b-04fea7be8cde\"]\n",
-        )
-        .expect("good");
-        let app = settings.apps.get("mission_control").expect("there");
-        assert!(app.provides.contains("mission_control.job_added"));
-        assert!(
-            settings
-                .apps
-                .publisher("mission_control", b"secret")
-                .is_some()
-        );
-        assert!(
-            settings
-                .apps
-                .publisher("mission_control", b"other")
-                .is_none()
-        );
-        assert!(settings.apps.publisher("my_app", b"").is_none());
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        for (text, word) in [
-            ("nonsense = 1", "unknown field"),
-            ("leeway = \"11s\"", "leeway"),
-            ("leeway = 11", "expected a string"),
-            ("command_bytes = 1", "command_bytes"),
-            ("publish_rate = \"300/min\"", "300reqs/60s"),
-            ("default_app = \"x\"", "default_app"),
-            ("websocket_paths = [\"cable\"]", "websocket_paths"),
-            ("websocket_paths = [\"/api/v1/events\"]", "websocket_paths"),
-            ("[apps.\"a b\"]", "technical name"),
-            ("[apps.a]\nprovides = [\"b.c\"]", "apps.a.provides"),
-            (
-                "[apps.a]\nsubscriptions = [\"b,c\"]",
-                "apps.a.subscriptions",
-            ),
-            ("[apps.a]\nsubjects = [\"b\"]", "apps.a.subjects"),
-            (
-                "[apps.a]\npassword_sha256 = \"b\"",
-                "apps.a.password_sha256",
-            ),
-            (
-                "[apps.a]\npassword_file = \"/no/such/file\"",
-                "apps.a.password_file",
-            ),
-            (
-                "[apps.a]\npassword = \"b\"\npassword_sha256 = \"c\"",
-                "apps.a.password",
-            ),
-        ] {
-            let error = settings(text).map(|_| ()).expect_err(text);
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-}
+mod tests;

@@ -347,7 +347,7 @@ impl tidings_adapter::Session for Connection {
         match input {
             Input::Frame(Received::Text(text)) => self.frame(text, now, actions),
             Input::Timer(PING) => {
-                actions.send_text(frames::ping(now.unix_ms));
+                actions.send_first(frames::ping(now.unix_ms));
                 actions.set_timer(PING, PING_EVERY);
             }
             Input::Timer(EXPIRY) => self.watch_expiry(now, actions),
@@ -393,6 +393,7 @@ impl tidings_adapter::Session for Connection {
             Input::Verdict { sub: LIVE, .. } => self.disconnect(Reason::Remote, actions),
             // No connection has more than three subscriptions of the hub's.
             Input::Refused { .. } => self.disconnect(Reason::InvalidRequest, actions),
+            Input::TooSlow => self.disconnect(Reason::TooSlow, actions),
             Input::Draining => self.disconnect(Reason::ServerRestart, actions),
             _ => {}
         }

@@ -27,7 +27,14 @@ mod base {
 async fn the_whole_exam_on_redis() -> anyhow::Result<()> {
     let redis = RedisServer::start().await?;
     let logs = Logs::Redis(redis.url());
-    run(&Protocol { name: EXTENDED, logs }, "").await
+    run(
+        &Protocol {
+            name: EXTENDED,
+            logs,
+        },
+        "",
+    )
+    .await
 }
 
 const BASE: &str = "actioncable-v1-json";
@@ -117,7 +124,9 @@ impl Dialect for Protocol {
             let mut subscribe = json!({"command": "subscribe", "identifier": identifier});
             let streams = |cursor: &str| {
                 let (epoch, offset) = cursor.split_once(':').unwrap_or(("none", cursor));
-                let offset = offset.parse::<u64>().map_or(json!(offset), |offset| json!(offset));
+                let offset = offset
+                    .parse::<u64>()
+                    .map_or(json!(offset), |offset| json!(offset));
                 json!({format!("Org/{}", org(&name)): {"epoch": epoch, "offset": offset}})
             };
             match (from, self.name) {
@@ -125,7 +134,8 @@ impl Dialect for Protocol {
                 (Place::Oldest, BASE) => {
                     cable.say(&subscribe).await?;
                     let data = json!({"action": "rewind", "since": 1}).to_string();
-                    subscribe = json!({"command": "message", "identifier": identifier, "data": data});
+                    subscribe =
+                        json!({"command": "message", "identifier": identifier, "data": data});
                 }
                 (Place::Oldest, _) => subscribe["history"] = json!({"since": 1}),
                 (Place::After(cursor), _) => {
@@ -166,7 +176,12 @@ impl Dialect for Protocol {
             Bad::request("no object", post("[]"), 400, "errors"),
             Bad::request("nothing", post("{}"), 422, "can't be blank"),
             Bad::request("a wrong password", other, 401, "unauthorized"),
-            Bad::request("nobody", Request::post("/api/v1/events", "{}"), 401, "unauthorized"),
+            Bad::request(
+                "nobody",
+                Request::post("/api/v1/events", "{}"),
+                401,
+                "unauthorized",
+            ),
             Bad::request("too large", post("x".repeat(70_000)), 413, "too large"),
             invalid("no id", "id", json!("1")),
             invalid("no time", "timestamp", json!("yesterday")),
@@ -175,7 +190,12 @@ impl Dialect for Protocol {
             invalid("a large payload", "payload", json!({"a": "x".repeat(256)})),
             invalid("no link", "link", json!("ftp")),
             Bad::request("a page too low", pull("page=0"), 400, "page"),
-            Bad::request("no time to pull from", pull("filter[from]=x"), 400, "filter[from]"),
+            Bad::request(
+                "no time to pull from",
+                pull("filter[from]=x"),
+                400,
+                "filter[from]",
+            ),
             Bad::request("no upgrade", Request::get("/websocket"), 426, "websocket"),
             Bad::frame(
                 "no name of theirs",

@@ -34,6 +34,8 @@ pub(crate) struct Conversation {
     alarm: Option<Pin<Box<Sleep>>>,
     works: Works,
     leaving: Leaving,
+    /// The end of the instance's present incarnation, where there is one.
+    fenced: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// This connection's share of the time over which clients are told to come back.
     share: f64,
     /// Deliveries since anything else was looked at.
@@ -41,6 +43,10 @@ pub(crate) struct Conversation {
     /// What the session wants written, oldest first.
     frames: VecDeque<Frame>,
     frame_bytes: usize,
+    /// How many of them, at the front, go before what a driver holds already.
+    urgent: usize,
+    /// Whether the session knows that its client does not keep up.
+    slow: bool,
     head: Option<Head>,
     end: Option<End>,
     _counted: TaskTrackerToken,
@@ -85,9 +91,12 @@ impl Conversation {
             alarm: None,
             works: Works::default(),
             leaving: Leaving::Stays(Box::pin(hub.draining().clone().cancelled_owned())),
+            fenced: incarnation_over(hub),
             in_a_row: 0,
             frames: VecDeque::new(),
             frame_bytes: 0,
+            urgent: 0,
+            slow: false,
             head: None,
             end: None,
             _counted: hub.connections().token(),
@@ -110,8 +119,17 @@ impl Conversation {
     /// What the session wants written.
     pub(crate) fn pop_frame(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
+        self.urgent = self.urgent.saturating_sub(1);
         self.frame_bytes -= frame.len();
         Some(frame)
+    }
+
+    /// What the session wants written before all that waits.
+    pub(crate) fn pop_urgent(&mut self) -> Option<Frame> {
+        if self.urgent == 0 {
+            return None;
+        }
+        self.pop_frame()
     }
 
     /// All that the session wants written, as one piece of about `limit` bytes at most; a single
@@ -157,6 +175,7 @@ impl Conversation {
                 chunk.extend_from_slice(part);
             }
         }
+        self.urgent = self.urgent.saturating_sub(frames);
         self.frame_bytes -= bytes;
         chunk.extend_from_slice(tail.as_bytes());
         chunk
@@ -209,6 +228,11 @@ impl Conversation {
         let overdue = std::mem::take(&mut self.in_a_row) == DELIVERIES_IN_A_ROW;
         if self.poll_farewell(cx).is_ready() {
             self.take_leave();
+        } else if let Some(fenced) = &mut self.fenced
+            && fenced.as_mut().poll(cx).is_ready()
+        {
+            self.fenced = incarnation_over(&self.hub);
+            self.feed(Input::Fenced);
         } else if let Some(alarm) = &mut self.alarm
             && alarm.as_mut().poll(cx).is_ready()
         {
@@ -254,6 +278,7 @@ impl Conversation {
                 verdict: *verdict,
             },
             Delivery::Events(sub, batch) => Input::Events { sub: *sub, batch },
+            Delivery::Flash(sub, events) => Input::Flash { sub: *sub, events },
             Delivery::CaughtUp(sub, at) => Input::CaughtUp { sub: *sub, at },
             Delivery::Fetched(sub, verdict) => Input::Fetched {
                 sub: *sub,
@@ -279,6 +304,7 @@ impl Conversation {
                 tag: *tag,
                 result: result.as_ref(),
             },
+            Done::Flashed => return,
         });
     }
 
@@ -333,6 +359,7 @@ impl Conversation {
             }
             match action {
                 Action::Send(frame) => self.send(frame),
+                Action::SendFirst(frame) => self.send_first(frame),
                 Action::Subscribe { sub, topics, from } => {
                     refusals.extend(
                         self.reader
@@ -359,6 +386,7 @@ impl Conversation {
                     let asked = self.works.publish(&self.hub, tag, draft);
                     self.asked(asked);
                 }
+                Action::Flash { draft } => self.works.flash(&self.hub, draft),
                 Action::Commit { tag, command } => {
                     let asked = self.works.command(&self.hub, tag, command);
                     self.asked(asked);
@@ -386,13 +414,25 @@ impl Conversation {
         self.frames.push_back(frame);
         if self.frame_bytes > self.limits.unwritten_bytes && self.frames.len() > 1 {
             self.too_slow(Slow::Unwritten);
-            self.close(TRY_AGAIN_LATER, "too slow");
         }
     }
 
-    /// Counts this connection as one that does not keep up.
-    pub(crate) fn too_slow(&self, slow: Slow) {
+    /// Not behind what waits; behind others of its kind.
+    fn send_first(&mut self, frame: Frame) {
+        self.frame_bytes += frame.len();
+        self.urgent += 1;
+        self.frames.insert(self.urgent - 1, frame);
+    }
+
+    /// Ends this connection as one that does not keep up; the session may say so.
+    pub(crate) fn too_slow(&mut self, slow: Slow) {
+        if self.slow {
+            return; // told while it says its last words
+        }
+        self.slow = true;
         self.hub.too_slow(slow);
+        self.feed(Input::TooSlow);
+        self.close(TRY_AGAIN_LATER, "too slow");
     }
 
     fn set_timer(&mut self, timer: TimerId, after: Duration) {
@@ -417,21 +457,28 @@ impl Drop for Conversation {
         self.session
             .handle(self.hub.now(), Input::Closed, &mut actions);
         let mut commands: Vec<_> = self.works.take_commands().collect();
-        let mut drafts = Vec::new();
+        let (mut drafts, mut flashes) = (Vec::new(), Vec::new());
         for action in actions.drain() {
             match action {
                 Action::Publish { draft, .. } => drafts.push(draft),
+                Action::Flash { draft } => flashes.push(draft),
                 Action::Commit { command, .. } => commands.push(command),
                 _ => {}
             }
         }
-        if drafts.is_empty() && commands.is_empty() {
+        if drafts.is_empty() && flashes.is_empty() && commands.is_empty() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let hub = self.hub.clone();
+            // The instance does not leave before this is done.
+            let counted = hub.connections().token();
             runtime.spawn(async move {
+                let _counted = counted;
                 hub.publish(drafts).await;
+                if let Err(error) = hub.flash(flashes).await {
+                    tracing::debug!(%error, "a flash event of a closed connection was not handed out");
+                }
                 for command in commands {
                     if let Err(error) = hub.command(command).await {
                         tracing::warn!(%error, "a command of a closed connection came to nothing");
@@ -440,6 +487,11 @@ impl Drop for Conversation {
             });
         }
     }
+}
+
+fn incarnation_over(hub: &Hub) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
+    let over = hub.fenced()?;
+    Some(Box::pin(over.cancelled_owned()))
 }
 
 /// The bytes of a frame as one piece; no copy where there is nothing around the body.

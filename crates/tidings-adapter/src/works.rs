@@ -18,6 +18,7 @@ pub(crate) enum Done {
     Published(u32, Result<Appended, PublishError>),
     Committed(u32, Result<Decided, CommandError>),
     Called(u32, Result<CallAnswer, CallError>),
+    Flashed,
 }
 
 /// More was asked for than a session may have under way.
@@ -57,6 +58,17 @@ impl Works {
             Done::Published(tag, result.unwrap_or(Err(PublishError::Draining)))
         }));
         Ok(())
+    }
+
+    /// Of a flood what does not fit is not handed out, and nobody hears of either.
+    pub(crate) fn flash(&mut self, hub: &Hub, draft: Draft) {
+        let Ok(hub) = self.room(hub) else { return };
+        self.under_way.push(Box::pin(async move {
+            if let Err(error) = hub.flash(vec![draft]).await {
+                tracing::debug!(%error, "a flash event was not handed out");
+            }
+            Done::Flashed
+        }));
     }
 
     pub(crate) fn call(&mut self, hub: &Hub, tag: u32, call: Call) -> Result<(), Flooded> {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse as _, Response};
@@ -13,6 +14,7 @@ use futures_util::{Sink as _, Stream as _};
 use tidings_core::{Frame, FrameKind, Received, Refused, Session};
 use tidings_engine::{Hub, Slow};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
 
 use crate::conversation::{Conversation, End, joined};
 use crate::limits::{DriverLimits, WEBSOCKET_BUFFER, WEBSOCKET_WRITE_BUFFER};
@@ -44,8 +46,11 @@ pub fn serve(
                 socket,
                 conversation,
                 limits,
-                unsent: VecDeque::new(),
-                flushed: true,
+                out: Out {
+                    unsent: VecDeque::new(),
+                    flushed: true,
+                    progress: false,
+                },
             }
             .run()
         })
@@ -57,9 +62,16 @@ struct Line {
     socket: WebSocket,
     conversation: Conversation,
     limits: DriverLimits,
+    out: Out,
+}
+
+/// What is on its way to the client.
+struct Out {
     unsent: VecDeque<Message>,
     /// Whether everything handed to the socket has reached the kernel.
     flushed: bool,
+    /// Whether the socket took anything since this was last looked at.
+    progress: bool,
 }
 
 enum Happened {
@@ -68,18 +80,26 @@ enum Happened {
     Failed,
 }
 
+/// How long a refused client has to read why.
+const REFUSAL_READ: Duration = Duration::from_millis(500);
+
 impl Line {
     async fn run(mut self) {
         let mut stalled = None;
         loop {
+            let mut first = 0;
+            while let Some(frame) = self.conversation.pop_urgent() {
+                self.out.unsent.insert(first, message(frame));
+                first += 1;
+            }
             while let Some(frame) = self.conversation.pop_frame() {
-                self.unsent.push_back(message(frame));
+                self.out.unsent.push_back(message(frame));
             }
             if let Some(end) = self.conversation.end() {
                 let close = close_frame(end);
                 return self.say_goodbye(close).await;
             }
-            let level = self.flushed && self.unsent.is_empty();
+            let level = self.out.flushed && self.out.unsent.is_empty();
             let deadline = (!level)
                 .then(|| *stalled.get_or_insert_with(|| Instant::now() + self.limits.write_stall));
             if level {
@@ -88,26 +108,28 @@ impl Line {
             let Self {
                 socket,
                 conversation,
-                unsent,
-                flushed,
+                out,
                 ..
             } = &mut self;
             let happened = tokio::select! {
-                happened = std::future::poll_fn(|cx| poll_socket(socket, unsent, flushed, cx)) => happened,
+                happened = std::future::poll_fn(|cx| out.poll(socket, cx)) => happened,
                 () = conversation.turn(level) => continue,
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    conversation.too_slow(Slow::Stalled);
-                    return; // no progress in writing: nobody is there to read a goodbye
+                    stalled = None;
+                    if !std::mem::take(&mut out.progress) {
+                        // Its last words reach it if it reads again before the goodbye is over.
+                        conversation.too_slow(Slow::Stalled);
+                    }
+                    continue;
                 }
             };
             match happened {
                 Happened::Flushed => stalled = None,
                 Happened::Failed | Happened::Received(None | Some(Ok(Message::Close(_)))) => return,
                 Happened::Received(Some(Ok(received))) => self.receive(&received),
-                Happened::Received(Some(Err(_))) => {
-                    // Too large a frame, broken framing or a lost connection: tungstenite has
-                    // answered what can be answered.
-                    return;
+                Happened::Received(Some(Err(error))) => {
+                    let Some(close) = fault(error) else { return };
+                    return self.refuse(close).await;
                 }
             }
         }
@@ -123,20 +145,33 @@ impl Line {
         }
     }
 
-    /// Writes what is left and the close frame, then waits, bounded, for the client's own.
-    async fn say_goodbye(mut self, close: CloseFrame) {
-        self.unsent.push_back(Message::Close(Some(close)));
+    /// Writes the close frame to a client whose frames make no sense any more. What it still sends
+    /// is not read; closing at once would reset the connection before it has read the reason.
+    async fn refuse(mut self, close: CloseFrame) {
+        self.out.last(close);
         let Self {
             socket,
-            unsent,
+            out,
+            limits,
+            ..
+        } = &mut self;
+        let written = std::future::poll_fn(|cx| out.poll_write(socket, cx));
+        let _ = tokio::time::timeout(limits.goodbye, written).await;
+        tokio::time::sleep(limits.goodbye.min(REFUSAL_READ)).await;
+    }
+
+    /// Writes what is left and the close frame, then waits, bounded, for the client's own.
+    async fn say_goodbye(mut self, close: CloseFrame) {
+        self.out.last(close);
+        let Self {
+            socket,
+            out,
             limits,
             ..
         } = &mut self;
         let goodbye = async {
-            let mut flushed = false;
             loop {
-                match std::future::poll_fn(|cx| poll_socket(socket, unsent, &mut flushed, cx)).await
-                {
+                match std::future::poll_fn(|cx| out.poll(socket, cx)).await {
                     Happened::Flushed | Happened::Received(Some(Ok(_))) => {}
                     Happened::Failed | Happened::Received(_) => return,
                 }
@@ -147,42 +182,65 @@ impl Line {
     }
 }
 
-/// Hands over what is unsent, flushes, and reads; whichever is ready first.
-fn poll_socket(
-    socket: &mut WebSocket,
-    unsent: &mut VecDeque<Message>,
-    flushed: &mut bool,
-    cx: &mut Context<'_>,
-) -> Poll<Happened> {
-    let mut socket = Pin::new(socket);
-    while !unsent.is_empty() {
-        match socket.as_mut().poll_ready(cx) {
-            Poll::Pending => break,
-            Poll::Ready(Err(_)) => return Poll::Ready(Happened::Failed),
-            Poll::Ready(Ok(())) => {
-                let Some(message) = unsent.pop_front() else {
-                    break;
-                };
-                *flushed = false;
-                if socket.as_mut().start_send(message).is_err() {
-                    return Poll::Ready(Happened::Failed);
+impl Out {
+    /// Hands over what is unsent, flushes, and reads; whichever is ready first.
+    fn poll(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Happened> {
+        let busy = !self.flushed || !self.unsent.is_empty();
+        if busy && let Poll::Ready(happened) = self.poll_write(socket, cx) {
+            return Poll::Ready(happened);
+        }
+        Pin::new(socket).poll_next(cx).map(Happened::Received)
+    }
+
+    /// Hands over what is unsent and flushes.
+    fn poll_write(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Happened> {
+        let mut socket = Pin::new(socket);
+        while !self.unsent.is_empty() {
+            match socket.as_mut().poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Happened::Failed),
+                Poll::Ready(Ok(())) => {
+                    let Some(message) = self.unsent.pop_front() else {
+                        break;
+                    };
+                    (self.flushed, self.progress) = (false, true);
+                    if socket.as_mut().start_send(message).is_err() {
+                        return Poll::Ready(Happened::Failed);
+                    }
                 }
             }
         }
-    }
-    if !*flushed {
         match socket.as_mut().poll_flush(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(Happened::Failed),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(Happened::Failed),
             Poll::Ready(Ok(())) => {
-                *flushed = true;
-                if unsent.is_empty() {
-                    return Poll::Ready(Happened::Flushed);
-                }
+                self.flushed = true;
+                Poll::Ready(Happened::Flushed)
             }
         }
     }
-    socket.poll_next(cx).map(Happened::Received)
+
+    /// The close frame, after all that is unsent.
+    fn last(&mut self, close: CloseFrame) {
+        self.unsent.push_back(Message::Close(Some(close)));
+        self.flushed = false;
+    }
+}
+
+/// What a client is told that broke the websocket's own rules (RFC 6455 §7.4.1); `None` when the
+/// connection is gone.
+fn fault(error: axum::Error) -> Option<CloseFrame> {
+    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
+    let (code, reason) = match *error {
+        tungstenite::Error::Capacity(_) => (1009, "too large"),
+        tungstenite::Error::Utf8(_) => (1007, "not UTF-8"),
+        tungstenite::Error::Protocol(_) => (1002, "not a websocket frame"),
+        _ => return None,
+    };
+    Some(CloseFrame {
+        code,
+        reason: reason.into(),
+    })
 }
 
 fn message(frame: Frame) -> Message {

@@ -44,6 +44,13 @@ impl Session for Steered {
                     actions.send_text(vec![b'x'; 64 * 1024]);
                 }
             }
+            Input::Frame(Received::Text("overtake")) => {
+                for text in ["a", "b", "c"] {
+                    actions.send_text(text);
+                }
+                actions.send_first("first");
+                actions.send_first("second");
+            }
             Input::Frame(Received::Text("close")) => actions.close(4001, "as you wish"),
             Input::Frame(Received::Text("publish")) => {
                 actions.push(Action::Publish {
@@ -66,6 +73,7 @@ impl Session for Steered {
                     actions.send_text(printed.event().data.clone());
                 }
             }
+            Input::TooSlow => actions.send_text("my last words"),
             Input::Draining => actions.close(1001, "come back"),
             _ => {}
         }
@@ -85,15 +93,27 @@ fn topic() -> Topic {
 }
 
 fn hub() -> Hub {
+    hub_in(&prometheus::Registry::new())
+}
+
+/// How many clients were closed because they do not keep up.
+fn slow_readers(registry: &prometheus::Registry) -> u64 {
+    let families = registry.gather();
+    let slow = families
+        .iter()
+        .find(|one| one.name() == "tidings_slow_readers_total")
+        .expect("registered");
+    let counted = slow
+        .get_metric()
+        .iter()
+        .map(|one| one.get_counter().get_value());
+    counted.sum::<f64>() as u64
+}
+
+fn hub_in(registry: &prometheus::Registry) -> Hub {
     let clock = Arc::new(SystemClock);
     let log = Arc::new(MemoryLog::new(MemoryOptions::default(), clock.clone(), 7));
-    Hub::start(
-        log,
-        HubOptions::default(),
-        clock,
-        &prometheus::Registry::new(),
-    )
-    .expect("a fresh registry")
+    Hub::start(log, HubOptions::default(), clock, registry).expect("a fresh registry")
 }
 
 /// Serves the session on a real socket.
@@ -184,7 +204,7 @@ async fn a_frame_over_the_bound_ends_the_connection_and_no_other() {
     let address = serve(&hub, None, limits).await;
     let (mut bad, mut good) = (connect(address).await, connect(address).await);
     say(&mut bad, &"x".repeat(1025)).await;
-    closed(&mut bad).await;
+    assert_eq!(closed(&mut bad).await, Some((1009, "too large".to_owned())));
     say(&mut good, "still here").await;
     assert_eq!(
         next(&mut good).await,
@@ -240,10 +260,65 @@ async fn what_a_session_has_unsent_is_bounded() {
     let hub = hub();
     let mut socket = connect(serve(&hub, None, DriverLimits::default()).await).await;
     say(&mut socket, "flood").await;
-    assert_eq!(
-        closed(&mut socket).await,
-        Some((1013, "too slow".to_owned()))
-    );
+    let mut last = None;
+    let close = loop {
+        match next(&mut socket).await {
+            Some(Message::Text(text)) => last = Some(text),
+            Some(Message::Close(Some(close))) => break close,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(last.as_deref(), Some("my last words"));
+    assert_eq!((u16::from(close.code), &*close.reason), (1013, "too slow"));
+}
+
+#[tokio::test]
+async fn the_last_words_reach_a_client_that_reads_again() {
+    let registry = prometheus::Registry::new();
+    let hub = hub_in(&registry);
+    let limits = DriverLimits {
+        write_stall: Duration::from_millis(200),
+        goodbye: SOON,
+        ..DriverLimits::default()
+    };
+    let mut slow = connect(serve(&hub, None, limits).await).await;
+    say(&mut slow, "follow").await;
+    let data = format!("\"{}\"", "x".repeat(256 * 1024));
+    for _ in 0..80 {
+        hub.publish(vec![Draft::new(topic(), "k", data.clone())])
+            .await;
+    }
+    // It reads nothing until it was given up.
+    let given_up = async {
+        while slow_readers(&registry) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, given_up).await.expect("given up");
+    let (mut last, mut events) = (None, 0);
+    let close = loop {
+        match next(&mut slow).await {
+            Some(Message::Text(text)) => {
+                events += usize::from(text.len() > 100);
+                last = Some(text);
+            }
+            Some(Message::Close(Some(close))) => break close,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(last.as_deref(), Some("my last words"));
+    assert!(events < 80, "{events} of 80 were not too much for it");
+    assert_eq!(u16::from(close.code), 1013);
+}
+
+#[tokio::test]
+async fn what_goes_first_overtakes_what_waits() {
+    let hub = hub();
+    let mut socket = connect(serve(&hub, None, DriverLimits::default()).await).await;
+    say(&mut socket, "overtake").await;
+    for text in ["first", "second", "a", "b", "c"] {
+        assert_eq!(next(&mut socket).await, Some(Message::text(text)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::draft::Draft;
 use crate::id::EventId;
 use crate::log::{Appended, LogError};
-use crate::record::{Call, Command, OutboxItem, Put, RecordKey, SetDeadline};
+use crate::record::{Call, Command, IncarnationId, OutboxItem, Put, RecordKey, SetDeadline};
 
 /// A kind of record and how it changes.
 pub trait RecordKind: Send + Sync + 'static {
@@ -22,6 +22,12 @@ pub trait RecordKind: Send + Sync + 'static {
 
     /// Decides. Pure: the same arguments give the same decision.
     fn decide(&self, state: &State<'_>, trigger: Trigger<'_>, now_ms: u64) -> Decision;
+
+    /// Whether its records may have owners: an instance that hosts such a kind holds an incarnation,
+    /// and handles what others lost.
+    fn has_owners(&self) -> bool {
+        false
+    }
 }
 
 /// Why a decision is asked for.
@@ -35,6 +41,12 @@ pub enum Trigger<'a> {
         name: &'a str,
         /// For when it was set, milliseconds since 1970.
         at_ms: u64,
+    },
+    /// The owner of the first record of the state is lost. Whatever is decided, the record is
+    /// nobody's afterwards unless it is put with another owner.
+    OwnerLost {
+        /// Who owned it.
+        incarnation: IncarnationId,
     },
 }
 
@@ -84,6 +96,8 @@ pub struct Decision {
     pub deadlines: Vec<SetDeadline>,
     /// Events of the same partition.
     pub drafts: Vec<Draft>,
+    /// Flash events of the same partition: handed out only if the rest is stored.
+    pub flash: Vec<Draft>,
     /// What goes elsewhere.
     pub outbox: Vec<OutboxItem>,
     /// What the one who asked is answered, in the kind's own form.
@@ -115,6 +129,18 @@ impl Decision {
             key,
             document: document.into(),
             lifetime,
+            owner: None,
+        });
+    }
+
+    /// Writes a record that is lost with its owner, and until then lives until it is removed. All
+    /// owners of one decision are the same.
+    pub fn put_owned(&mut self, key: RecordKey, document: impl Into<Bytes>, owner: IncarnationId) {
+        self.puts.push(Put {
+            key,
+            document: document.into(),
+            lifetime: None,
+            owner: Some(owner),
         });
     }
 
@@ -126,6 +152,16 @@ impl Decision {
     /// Publishes an event of the same partition.
     pub fn publish(&mut self, draft: Draft) {
         self.drafts.push(draft);
+    }
+
+    /// Hands out a flash event of the same partition.
+    pub fn flash(&mut self, draft: Draft) {
+        self.flash.push(draft);
+    }
+
+    /// Hands out a flash event of any partition, through the outbox.
+    pub fn flash_elsewhere(&mut self, draft: Draft) {
+        self.outbox.push(OutboxItem::Flash(draft));
     }
 
     /// Publishes an event of any partition, through the outbox.
@@ -161,13 +197,14 @@ impl Decision {
         });
     }
 
-    /// Whether nothing is to be stored.
+    /// Whether nothing is to be stored or handed out.
     #[must_use]
     pub fn changes_nothing(&self) -> bool {
         self.puts.is_empty()
             && self.removes.is_empty()
             && self.deadlines.is_empty()
             && self.drafts.is_empty()
+            && self.flash.is_empty()
             && self.outbox.is_empty()
     }
 }
@@ -219,6 +256,10 @@ pub enum CommandError {
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] Arc<LogError>),
+    /// The incarnation that would own what is written has no lease any more. If it is this
+    /// instance's, every session hears [`Input::Fenced`](crate::session::Input::Fenced).
+    #[error("the owner is not there any more")]
+    Fenced,
     /// The instance is leaving.
     #[error("this instance is leaving")]
     Draining,

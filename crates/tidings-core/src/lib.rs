@@ -37,9 +37,9 @@ pub use log::{
 pub use pattern::TopicPattern;
 pub use placement::{Partition, Partitions, Placed};
 pub use record::{
-    Call, CallAnswer, CallError, Command, Commit, CommitId, CommitOutcome, Committed, Deadline,
-    Due, OutboxEntry, OutboxId, OutboxItem, Outside, Put, Record, RecordKey, Records, Relay,
-    RelayId, SetDeadline, Version,
+    Beat, Call, CallAnswer, CallError, Command, Commit, CommitId, CommitOutcome, Committed,
+    Deadline, Due, IncarnationId, Orphan, OutboxEntry, OutboxId, OutboxItem, Outside, Put, Record,
+    RecordKey, Records, Relay, RelayId, SetDeadline, Version,
 };
 pub use session::{
     Action, Actions, Batch, Close, Frame, FrameKind, Input, Now, Printed, Received, Refusal,

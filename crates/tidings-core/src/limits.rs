@@ -30,6 +30,10 @@ pub const TOPICS_PER_SUBSCRIPTION_MAX: usize = 100;
 /// Drafts of one append. The script that stores them runs alone in Redis, 10 µs each.
 pub const DRAFTS_PER_APPEND_MAX: usize = 128;
 
+/// Bytes of a flash event's data. Logs and windows hold the last thousand of each partition for a few
+/// seconds beside everything else, and what is worth no more than that is small.
+pub const FLASH_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes of a record's document: one per member, message or consumer, not one per everything
 /// (LOG.md §6). Every commit to it sends and stores it whole.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::id::EventId;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
 use crate::placement::{Partition, Partitions, Placed};
-use crate::record::{NoRecords, Records};
+use crate::record::Records;
 use crate::verdict::Verdict;
 
 /// A boxed future, as the port returns them.
@@ -48,6 +48,22 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
         partition: Partition,
         drafts: Vec<Draft>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, LogError>>;
+
+    /// Hands drafts of one partition to every tail that follows it at this moment, in their order, as
+    /// [`TailStep::Flash`]: live only. They are not retained, no read or fill brings them, and a tail
+    /// that starts or comes back later never has them. At most once, and never tried again; dedup
+    /// keys are not looked at. At most
+    /// [`DRAFTS_PER_APPEND_MAX`](crate::limits::DRAFTS_PER_APPEND_MAX) drafts of
+    /// [`FLASH_BYTES_MAX`](crate::limits::FLASH_BYTES_MAX).
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] and [`LogError::Full`]: nobody has them.
+    /// [`LogError::FateUnknown`]: the tails may have them. [`LogError::Refused`]: they break a bound.
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// Reads one topic, oldest first, with the verdict on the place it starts from.
     ///
@@ -120,9 +136,7 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The records that change together with this log's events (LOG.md §6).
-    fn records(&self) -> &dyn Records {
-        &NoRecords
-    }
+    fn records(&self) -> &dyn Records;
 }
 
 /// What became of one draft.
@@ -306,6 +320,11 @@ pub trait Tail: Send {
 pub enum TailStep {
     /// New events of one partition, at least one.
     Events(Partition, Vec<Event>),
+    /// Flash events of one partition, at least one, each once and in the order in which they were
+    /// handed in; there is no order between them and other events. `prev` is unknown, and the id is
+    /// no place: it tells flash events apart, and when they were handed in. One may be missing,
+    /// above all while the tail was down, and nobody is told.
+    Flash(Partition, Vec<Event>),
     /// A blocking read came back empty: at this moment there was nothing newer. The path works.
     Level,
     /// The link is down; the tail is trying to get it back.

@@ -22,6 +22,8 @@ use crate::placement::Partition;
 
 mod bounds;
 
+pub use bounds::check_flash;
+
 /// The records of a log, beside its events and in the same partitions.
 pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// The present records under these keys, in the order asked; `None` where there is none. Up to
@@ -41,8 +43,9 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// The commit's id is looked at first: a commit that was applied under this id is not applied
     /// again and answers what the first one answered, its events as
     /// [`Outcome::Retried`](crate::log::Outcome::Retried). Then the deadline that it fires, the
-    /// versions and the dedup keys are looked at, in this order; what does not end in
-    /// [`CommitOutcome::Committed`] changes nothing and is not remembered. Whatever becomes of the
+    /// orphan that it adopts, the lease of its incarnation, the versions and the dedup keys are
+    /// looked at, in this order; what does not end in [`CommitOutcome::Committed`] changes nothing
+    /// and is not remembered. Whatever becomes of the
     /// connection, one call applies its commit at most once.
     ///
     /// # Errors
@@ -93,7 +96,49 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`].
     fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>>;
+
+    /// Takes an incarnation's lease in a partition, or renews it: from now on by the log's own clock
+    /// it lasts for `lease`. A lease that has expired is renewed as long as nobody has reaped it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>>;
+
+    /// Gives a lease back: what the incarnation owns is orphaned at once. For
+    /// [`TOMBSTONE`] every beat of it is answered with [`Beat::Reaped`].
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Reaps every incarnation whose lease has expired by the log's own clock, and answers what
+    /// records of these kinds lost their owner, at most `limit`, and at most
+    /// [`PAGE_EVENTS_MAX`](crate::limits::PAGE_EVENTS_MAX). Nothing is claimed: whoever handles one
+    /// commits with [`Commit::adopts`], and the first such commit wins; until then it is answered
+    /// to everyone who asks. Any number of sweepers may ask at once.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>>;
 }
+
+/// How long the log knows that an incarnation was reaped or has left: an instance that was frozen
+/// for longer must not trust its lease, whatever the log says.
+pub const TOMBSTONE: Duration = Duration::from_secs(3600);
 
 /// How long a relay lease lasts without a turn. Longer than one delivery may take (10 s), so that
 /// two instances never relay the same head; an outbox whose relay died waits so long.
@@ -179,6 +224,53 @@ impl fmt::Debug for CommitId {
     }
 }
 
+/// Names one life of one instance: random, and another one after each time that it was fenced
+/// (LOG.md §7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncarnationId(pub u128);
+
+impl IncarnationId {
+    /// Parses what `Display` prints.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = u128::from_str_radix(text, 16).ok();
+        id.filter(|_| plain).map(Self)
+    }
+}
+
+impl fmt::Display for IncarnationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for IncarnationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IncarnationId({self})")
+    }
+}
+
+/// What became of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// It is held.
+    Held,
+    /// It was reaped, or given back: what it owned is others' to handle, and this incarnation is
+    /// over.
+    Reaped,
+}
+
+/// A record whose owner is lost, until that is handled, the record is removed, or a put gives it
+/// another owner or none. That its lifetime has ended does not matter, as with deadlines.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Orphan {
+    /// Who owned it.
+    pub incarnation: IncarnationId,
+    /// Which.
+    pub record: RecordKey,
+}
+
 /// One atomic change of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -192,6 +284,12 @@ pub struct Commit {
     /// The deadline that this commit is the firing of: it must still stand as it is here, and is
     /// removed.
     pub fires: Option<Deadline>,
+    /// The orphan that this commit is the handling of: its owner must still be lost to it, and it is
+    /// an orphan no more.
+    pub adopts: Option<Orphan>,
+    /// Whose commit this is: it must hold a lease in this partition that was not reaped, expired or
+    /// not. Must be there where a put names an owner, and be that owner.
+    pub incarnation: Option<IncarnationId>,
     /// Documents to write, in their order.
     pub puts: Vec<Put>,
     /// Records to remove, with their deadlines; after `puts`.
@@ -201,6 +299,9 @@ pub struct Commit {
     /// Events of this partition, in their order. If one of them is a duplicate by its dedup key,
     /// nothing is committed. No two may have the same key.
     pub drafts: Vec<Draft>,
+    /// Flash events of this partition, in their order: handed out if the commit is stored, and not
+    /// again when it is retried. Their dedup keys are not looked at.
+    pub flash: Vec<Draft>,
     /// What goes elsewhere, in its order.
     pub outbox: Vec<OutboxItem>,
     /// What the committer is answered, and every retry after it. At most
@@ -217,10 +318,13 @@ impl Commit {
             remember: COMMIT_REMEMBERED,
             expects: Vec::new(),
             fires: None,
+            adopts: None,
+            incarnation: None,
             puts: Vec::new(),
             removes: Vec::new(),
             deadlines: Vec::new(),
             drafts: Vec::new(),
+            flash: Vec::new(),
             outbox: Vec::new(),
             answer: Bytes::new(),
         }
@@ -238,6 +342,10 @@ pub struct Put {
     /// record lives at least [`OUTLIVES_DEADLINE`] beyond the last of its deadlines that stands, or
     /// was set since it was written.
     pub lifetime: Option<Duration>,
+    /// Whose the record is from now on: lost with it (LOG.md §7). `None`: nobody's, whoever's it
+    /// was. Removing the record clears it, too; the end of its lifetime does not, so that records
+    /// with an owner had better live until they are removed.
+    pub owner: Option<IncarnationId>,
 }
 
 /// A deadline that stands: until it is fired, moved or cleared, or its record is removed. That its
@@ -280,8 +388,11 @@ pub enum CommitOutcome {
     Committed(Committed),
     /// A record has another version by now: load, decide and commit again, under the same id.
     Conflict,
-    /// The deadline that it was the firing of does not stand any more.
+    /// The deadline that it was the firing of does not stand any more, or the orphan that it was
+    /// the handling of is none any more.
     Gone,
+    /// [`Commit::incarnation`] holds no lease here.
+    Fenced,
     /// The draft at this index is known by its dedup key; here is the first one's id. Nothing was
     /// committed.
     Duplicate {
@@ -310,6 +421,8 @@ pub struct Committed {
 pub enum OutboxItem {
     /// An event of any partition.
     Draft(Draft),
+    /// A flash event of any partition. It may come twice, or not at all if the log is full then.
+    Flash(Draft),
     /// A command to records of any partition.
     Command(Command),
     /// A call to a server outside.
@@ -413,53 +526,6 @@ pub trait Outside: fmt::Debug + Send + Sync + 'static {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallAnswer, CallError>>;
 }
 
-/// The records of a log that keeps none: every call is refused.
-#[derive(Debug, Clone, Copy)]
-pub struct NoRecords;
-
-impl NoRecords {
-    fn refused<T>() -> BoxFuture<'static, Result<T, LogError>> {
-        Box::pin(async { Err(LogError::Refused("this log keeps no records".into())) })
-    }
-}
-
-impl Records for NoRecords {
-    fn load(
-        &self,
-        _: Partition,
-        _: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
-        Self::refused()
-    }
-
-    fn commit(&self, _: Partition, _: Commit) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
-        Self::refused()
-    }
-
-    fn due(
-        &self,
-        _: Partition,
-        _: Vec<Arc<str>>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Due, LogError>> {
-        Self::refused()
-    }
-
-    fn relay(
-        &self,
-        _: Partition,
-        _: RelayId,
-        _: Vec<OutboxId>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Relay, LogError>> {
-        Self::refused()
-    }
-
-    fn outbox_depth(&self, _: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
-        Self::refused()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -471,5 +537,16 @@ mod tests {
         assert_ne!(id.derived(0), id.derived(1));
         assert_ne!(id.derived(0), CommitId(8).derived(0));
         assert_eq!(id.to_string().len(), 32);
+    }
+
+    #[test]
+    fn incarnations_go_there_and_back_as_text() {
+        for id in [0, 7, u128::MAX] {
+            let id = IncarnationId(id);
+            assert_eq!(IncarnationId::parse(&id.to_string()), Some(id));
+        }
+        for strange in ["", "7", "+0000000000000000000000000000007", &"g".repeat(32)] {
+            assert_eq!(IncarnationId::parse(strange), None, "{strange}");
+        }
     }
 }

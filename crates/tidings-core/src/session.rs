@@ -4,8 +4,7 @@
 //! session does no I/O and has no clock, so its tests are transcripts. It may hold several
 //! subscriptions, also on one topic, each with its own place. Ignoring an input is always allowed.
 //!
-//! Both enums are open: flash events and incarnations join them with the first dialect that has
-//! presence.
+//! Both enums are open: more may join them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -86,6 +85,13 @@ pub enum Input<'a> {
         /// At least one.
         batch: &'a Batch,
     },
+    /// Flash events of a subscription that is level. They have no place: the cursor stays.
+    Flash {
+        /// Which subscription.
+        sub: SubId,
+        /// At least one.
+        events: &'a [Arc<dyn Printed>],
+    },
     /// Nothing newer at the moment; told once each time a subscription becomes level.
     CaughtUp {
         /// Which.
@@ -125,9 +131,16 @@ pub enum Input<'a> {
     Timer(TimerId),
     /// Something outside asked for attention (a view changed).
     Woken,
+    /// The instance's incarnation is over: what it owned is, or will be, handled as lost, and it has a
+    /// new one from now on. A session that owns records closes, or writes them anew.
+    Fenced,
+    /// The client does not take what it is sent, and is closed after what the session sends now,
+    /// if it takes that.
+    TooSlow,
     /// The instance is leaving: say goodbye and close.
     Draining,
-    /// The client is gone. No action but publishing and commands is performed any more.
+    /// The client is gone. No action but publishing, flash events and commands is performed any
+    /// more.
     Closed,
 }
 
@@ -184,6 +197,9 @@ pub enum Received<'a> {
 pub enum Action {
     /// Send to the client.
     Send(Frame),
+    /// Send before whatever waits to be written: a heartbeat that must not queue up behind a
+    /// replay.
+    SendFirst(Frame),
     /// Subscribe to topics.
     Subscribe {
         /// The session's name for it.
@@ -210,6 +226,12 @@ pub enum Action {
     Publish {
         /// The session's own name for it.
         tag: u32,
+        /// What.
+        draft: Draft,
+    },
+    /// Hand out a flash event: at most once, without an answer, and not at all while too much of
+    /// this session is under way.
+    Flash {
         /// What.
         draft: Draft,
     },
@@ -392,6 +414,11 @@ impl Actions {
     /// Sends a text.
     pub fn send_text(&mut self, body: impl Into<Bytes>) {
         self.send(Frame::text(body));
+    }
+
+    /// Sends a text before whatever waits to be written.
+    pub fn send_first(&mut self, body: impl Into<Bytes>) {
+        self.push(Action::SendFirst(Frame::text(body)));
     }
 
     /// Subscribes to one topic.

@@ -120,6 +120,11 @@ impl Follower {
                 self.window.extend(partition, events);
                 self.proved();
             }
+            TailStep::Flash(partition, events) => {
+                self.window.flash(partition, events);
+                self.proved();
+                return; // nobody waits for a place to be reached by this
+            }
             TailStep::Level => self.proved(),
             TailStep::Up => self.up(),
             TailStep::Down { reason } => self.down(reason),

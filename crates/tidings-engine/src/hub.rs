@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
 use tidings_core::{
-    Appended, Clock, Draft, DraftError, Durability, EventId, EventLog, Ingest, LogError,
-    Now, Partition, Placed, Settled, Topic, TopicSet, TopicSetError,
+    Appended, Clock, Draft, DraftError, Durability, EventId, EventLog, Ingest, LogError, Now,
+    Partition, Placed, Settled, Topic, TopicSet, TopicSetError,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ use crate::limits::{GOODBYE, Limits};
 use crate::metrics::Metrics;
 use crate::probe::{ProbeState, Prober, is_own};
 use crate::reader::Reader;
-use crate::records::{Registrar, Rules, deadlines, outbox};
+use crate::records::{Registrar, Rules, deadlines, outbox, owners};
 use crate::trace::Traces;
 use crate::window::Window;
 
@@ -176,7 +176,7 @@ impl Hub {
         tasks.spawn(stop.clone().run_until_cancelled_owned(ticker.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(prober.run()));
         let named = Arc::new(Named::new(UNNAMED, &metrics));
-        let registrar = Registrar::new(&options.rules, registry)?;
+        let registrar = Registrar::new(&options.rules, log.partitions(), registry)?;
         let heads = heads::Heads::new(log.partitions());
         let inner = Arc::new(Inner {
             log,
@@ -205,6 +205,8 @@ impl Hub {
         for task in [
             deadlines::run(hub.clone()).boxed(),
             outbox::run(hub.clone()).boxed(),
+            owners::beat(hub.clone()).boxed(),
+            owners::sweep(hub.clone()).boxed(),
         ] {
             let stop = hub.0.stop.clone();
             hub.0.tasks.spawn(stop.run_until_cancelled_owned(task));
@@ -321,6 +323,34 @@ impl Hub {
         results
     }
 
+    /// Hands out flash events: to who is live on their topics at this moment, on every instance; at
+    /// most once, and to nobody later. Those of one partition come in their order.
+    ///
+    /// # Errors
+    /// The first draft that cannot be handed out; those of other partitions may have been.
+    pub async fn flash(&self, drafts: Vec<Draft>) -> Result<(), PublishError> {
+        if self.0.stop.is_cancelled() {
+            return Err(PublishError::Draining);
+        }
+        let mut by_partition: BTreeMap<Partition, Vec<Draft>> = BTreeMap::new();
+        for draft in drafts {
+            draft.check()?;
+            if is_own(&draft.topic) {
+                return Err(PublishError::Owned(draft.topic.root().to_owned()));
+            }
+            let partition = self.placed(draft.topic.clone()).partition;
+            by_partition.entry(partition).or_default().push(draft);
+        }
+        for (partition, drafts) in by_partition {
+            for group in drafts.chunks(DRAFTS_PER_APPEND_MAX) {
+                let flashed = self.0.log.flash(partition, group.to_vec()).await;
+                flashed.map_err(Arc::new)?;
+                self.0.metrics.flash_events.inc_by(group.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
     /// How safe events are that were published here, beyond being stored: waits until they are as
     /// safe as wanted, `patience` long, and says what was reached by all of them together.
     pub async fn settle(
@@ -404,12 +434,14 @@ impl Hub {
             .is_ok()
     }
 
-    /// Ends the hub's tasks. Readers deliver nothing any more.
+    /// Ends the hub's tasks, and gives its leases back: what its connections had not given up by
+    /// then is handled by others at once. Readers deliver nothing any more.
     pub async fn stop(&self) {
         self.0.draining.cancel();
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.leave().await;
     }
 
     /// The bounds.
@@ -420,6 +452,10 @@ impl Hub {
 
     pub(crate) fn log(&self) -> &dyn EventLog {
         &*self.0.log
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
     }
 
     pub(crate) fn registrar(&self) -> &Registrar {

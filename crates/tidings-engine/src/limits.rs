@@ -29,6 +29,14 @@ pub struct Limits {
     /// How long a probe may take to be stored, and again to come back, before the instance is not
     /// ready: longer than a busy log's worst second, shorter than clients take to give up.
     pub probe_wait: Duration,
+    /// How often this instance's lease is renewed, where a record kind has owners: two beats may be
+    /// lost before it ends.
+    pub beat_every: Duration,
+    /// How long its lease lasts. What a dead instance owned is handled after this and a sweep: soon
+    /// enough for presence, and longer than a pause of the machine or the log commonly is.
+    pub lease: Duration,
+    /// How often it is looked for what others lost.
+    pub sweep_every: Duration,
 }
 
 impl Default for Limits {
@@ -42,6 +50,9 @@ impl Default for Limits {
             tail_wait: Duration::from_secs(2),
             probe_every: Duration::from_secs(2),
             probe_wait: Duration::from_secs(3),
+            beat_every: Duration::from_secs(3),
+            lease: Duration::from_secs(10),
+            sweep_every: Duration::from_secs(1),
         }
     }
 }
@@ -60,6 +71,15 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// about every place it holds.
 pub const REWINDS_REMEMBERED: usize = 8;
 
+/// Flash events held per partition for connections that were woken and have not looked yet.
+pub const FLASH_KEPT: usize = 256;
+
+/// Bytes of flash events held per partition, beside the window's.
+pub const FLASH_KEPT_BYTES: usize = 512 * 1024;
+
+/// What is older than this when its reader looks is not live any more.
+pub const FLASH_AGE: Duration = Duration::from_secs(5);
+
 /// Verdicts asked for at once; one round trip per partition answers them.
 pub const JUDGED_AT_ONCE: usize = 512;
 
@@ -75,6 +95,12 @@ pub const DEADLINE_TICK: Duration = Duration::from_millis(500);
 
 /// Deadlines fired between two looks at the clock.
 pub const DEADLINE_PAGE: usize = 64;
+
+/// Orphans handled between two looks.
+pub const ORPHAN_PAGE: usize = 64;
+
+/// How long an instance that ends tries to give its leases back; others find them ended anyway.
+pub const LEAVING: Duration = Duration::from_secs(2);
 
 /// Outbox entries taken at once: their deliveries stay well within the relay lease.
 pub const OUTBOX_PAGE: usize = 16;

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub(crate) tail_up: IntGauge,
     pub(crate) tail_lag: Histogram,
     pub(crate) tail_events: IntCounter,
+    pub(crate) flash_events: IntCounter,
+    pub(crate) flash_deliveries: IntCounter,
     pub(crate) tail_rewinds: IntCounter,
     pub(crate) tail_skips: IntCounter,
     pub(crate) clock_skew_ms: IntGauge,
@@ -120,6 +122,14 @@ impl Metrics {
             tail_lag: seconds(
                 "tidings_tail_lag_seconds",
                 "age of the oldest event of each read of the tail when it entered the window",
+            )?,
+            flash_events: IntCounter::new(
+                "tidings_flash_events_total",
+                "flash events handed to the log",
+            )?,
+            flash_deliveries: IntCounter::new(
+                "tidings_flash_deliveries_total",
+                "flash events handed to connections",
             )?,
             tail_events: IntCounter::new("tidings_tail_events_total", "events seen by the tail")?,
             tail_rewinds: IntCounter::new(
@@ -200,6 +210,8 @@ impl Metrics {
             Box::new(self.tail_up.clone()),
             Box::new(self.tail_lag.clone()),
             Box::new(self.tail_events.clone()),
+            Box::new(self.flash_events.clone()),
+            Box::new(self.flash_deliveries.clone()),
             Box::new(self.tail_rewinds.clone()),
             Box::new(self.tail_skips.clone()),
             Box::new(self.clock_skew_ms.clone()),

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tidings_core::{
-    At, Batch, BoxFuture, Cursor, EventId, From, PageLimit, Refusal, Start, SubId, Topic, TopicSet,
-    Verdict,
+    At, Batch, BoxFuture, Cursor, EventId, From, PageLimit, Printed, Refusal, Start, SubId, Topic,
+    TopicSet, Verdict,
 };
 
 use crate::hub::Hub;
@@ -43,6 +43,8 @@ pub enum Delivery {
     Verdict(SubId, Topic, Verdict),
     /// Events.
     Events(SubId, Batch),
+    /// Flash events of a subscription that is level.
+    Flash(SubId, Vec<Arc<dyn Printed>>),
     /// Nothing newer at the moment.
     CaughtUp(SubId, At),
     /// A fetch is at its end; a verdict other than `ok` means that it brought nothing.
@@ -222,6 +224,13 @@ impl Reader {
                 Step::Events(batch) => {
                     self.hub.delivered(&batch);
                     return Some(Delivery::Events(sub, batch));
+                }
+                Step::Flash(events) => {
+                    self.hub
+                        .metrics()
+                        .flash_deliveries
+                        .inc_by(events.len() as u64);
+                    return Some(Delivery::Flash(sub, events));
                 }
                 Step::Fetched(verdict) => {
                     self.unsubscribe(sub);

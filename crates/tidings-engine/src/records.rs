@@ -1,23 +1,25 @@
 //! Records in the hub: commands are decided and committed, deadlines fire, outboxes are relayed.
 //!
 //! In reading order: [`command`] loads, decides and commits; [`deadlines`] fires what has passed;
-//! [`outbox`] delivers what a commit handed to somewhere else. Every instance does all three, none
-//! leads: the log's atomic steps decide who was first.
+//! [`outbox`] delivers what a commit handed to somewhere else; [`owners`] holds this instance's lease
+//! and handles what others lost with theirs. Every instance does all of it, none leads: the log's atomic steps decide who was first.
 
 pub(crate) mod command;
 pub(crate) mod deadlines;
 pub(crate) mod metrics;
 pub(crate) mod outbox;
+pub(crate) mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use tidings_core::{Ingest, Outside, Partition, RecordKey, RecordKind, RelayId};
+use tidings_core::{Ingest, Outside, Partition, Partitions, RecordKey, RecordKind, RelayId};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use metrics::RecordMetrics;
+use owners::Life;
 
 /// Commands to one record queue up here instead of running into each other's conflicts. A stripe
 /// is shared by records whose hash meets; that many stripes keep meetings rare at a thousand
@@ -54,6 +56,9 @@ pub(crate) struct Registrar {
     stripes: Vec<Mutex<()>>,
     hasher: RandomState,
     pub(crate) relay: RelayId,
+    /// The names of the kinds with owners.
+    pub(crate) owning: Vec<Arc<str>>,
+    pub(crate) life: Life,
     pub(crate) metrics: RecordMetrics,
     /// Partitions whose outbox has something new.
     nudged: parking_lot::Mutex<BTreeSet<Partition>>,
@@ -71,9 +76,13 @@ impl fmt::Debug for Registrar {
 impl Registrar {
     pub(crate) fn new(
         rules: &Rules,
+        partitions: Partitions,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
+        let owning = rules.kinds.iter().filter(|kind| kind.has_owners());
         Ok(Self {
+            owning: owning.map(|kind| Arc::from(kind.name())).collect(),
+            life: Life::begin(partitions.count()),
             kinds: rules
                 .kinds
                 .iter()

@@ -27,6 +27,8 @@ pub(crate) struct Subscription {
     mode: Mode,
     announced: bool,
     level_told: bool,
+    /// Whether it has been level, and not behind the window since: it is given flash events.
+    live: bool,
 }
 
 /// Events with their topics' positions in the set.
@@ -53,6 +55,10 @@ struct Leg {
     /// Whether everything in the window was handed out: there is nothing to look for until the
     /// window rings.
     level: bool,
+    /// The number of the first flash event that was not looked at.
+    flash: u64,
+    /// Whether there is one that was not.
+    flashed: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +88,8 @@ pub(crate) enum Step {
     Subscribed(At),
     /// Events to hand out.
     Events(Batch),
+    /// Flash events to hand out.
+    Flash(Vec<Arc<dyn Printed>>),
     /// Nothing newer; told once.
     CaughtUp(At),
     /// A fetch is at its end.
@@ -130,6 +138,8 @@ impl Subscription {
                 range,
                 generation: None,
                 level: false,
+                flash: 0,
+                flashed: false,
             })
             .collect();
         let topic = |position| TopicLeg {
@@ -147,6 +157,7 @@ impl Subscription {
             mode,
             announced: false,
             level_told: false,
+            live: false,
         }
     }
 
@@ -236,7 +247,34 @@ impl Subscription {
         }
         if !self.level_told {
             self.level_told = true;
+            self.live |= self.is_level();
             return Step::CaughtUp(self.at.clone());
+        }
+        if self.live {
+            return self.flash(window);
+        }
+        self.live = self.is_level();
+        Step::Idle
+    }
+
+    fn is_level(&self) -> bool {
+        self.legs.iter().all(|leg| leg.level)
+    }
+
+    /// What was flashed since this was level, or since it last looked.
+    fn flash(&mut self, window: &Window) -> Step {
+        for leg in self.legs.iter_mut().filter(|leg| leg.flashed) {
+            let set = &self.at.set;
+            let own = |one: &&Arc<Delivered>| set.position(&one.event().topic).is_some();
+            let events: Vec<Arc<dyn Printed>> = window.with(leg.partition, |part| {
+                let since = std::mem::replace(&mut leg.flash, part.flash_end());
+                let found = part.flash_since(since).filter(own);
+                found.map(|one| one.clone() as Arc<dyn Printed>).collect()
+            });
+            leg.flashed = false;
+            if !events.is_empty() {
+                return Step::Flash(events);
+            }
         }
         Step::Idle
     }
@@ -246,7 +284,13 @@ impl Subscription {
             return Step::Idle;
         }
         self.notice_rewinds(index, part);
-        let range = self.legs[index].range.clone();
+        let leg = &mut self.legs[index];
+        if self.live {
+            leg.flashed = leg.flash < part.flash_end();
+        } else {
+            leg.flash = part.flash_end();
+        }
+        let range = leg.range.clone();
         for position in range.clone() {
             if let Some(question) = self.verify(position, part, floor_ms) {
                 return self.ask(position, question, part);
@@ -317,7 +361,8 @@ impl Subscription {
         self.at.cursor.places_mut()[position] = place;
     }
 
-    fn ask(&self, position: usize, question: Question, part: &Part) -> Step {
+    fn ask(&mut self, position: usize, question: Question, part: &Part) -> Step {
+        self.live = false;
         let topic = self.topics()[position].clone();
         Step::Ask(Ask {
             position,

@@ -8,12 +8,14 @@ mod part;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use tidings_core::{Event, EventId, Filled, Partition, Partitions, Placed};
 
 pub(crate) use part::{Look, Part};
 
+use crate::limits::FLASH_AGE;
 use crate::metrics::Metrics;
 use crate::wake::Wake;
 
@@ -98,6 +100,15 @@ impl Window {
         self.evict();
     }
 
+    /// Takes flash events of one partition: they wake who has subscribed to their topics, and are
+    /// there for a moment.
+    pub fn flash(&self, partition: Partition, events: Vec<Event>) {
+        let concerned = self.part(partition).write().flash(events, Instant::now());
+        for wakes in concerned {
+            wakes.ring();
+        }
+    }
+
     /// The log lost everything after `common`: drops it here, and lets every connection that was
     /// past it find out before it is given anything newer.
     pub fn rewind(&self, partition: Partition, common: EventId) {
@@ -110,9 +121,14 @@ impl Window {
         self.change(partition, |part| part.skip(to));
     }
 
-    /// Drops events received before `floor_ms`.
+    /// Drops events received before `floor_ms`, and flash events that are worth nothing any more.
     pub fn expire(&self, floor_ms: u64) {
+        let now = Instant::now();
         for (index, part) in self.parts.iter().enumerate() {
+            let stale = part.read().flash_is_stale(now, FLASH_AGE);
+            if stale {
+                part.write().drop_stale_flash(now, FLASH_AGE);
+            }
             if part.read().oldest_is_before(floor_ms) {
                 // There are at most `Partitions::MAX` of them, which fits.
                 let partition = Partition(index as u16);

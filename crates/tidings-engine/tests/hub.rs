@@ -76,6 +76,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<(String, String)>, Stri
             Delivery::Verdict(_, topic, verdict) => panic!("{topic}: {verdict}"),
             Delivery::Subscribed(_, at) | Delivery::CaughtUp(_, at) => cursor = at.print(),
             Delivery::Fetched(..) => panic!("nothing was fetched"),
+            Delivery::Flash(..) => panic!("nothing was flashed"),
         }
     }
     (taken, cursor)
@@ -303,4 +304,44 @@ async fn a_fetch_beside_a_live_subscription_on_the_same_topic() {
         }
     }
     assert_eq!((fetched, live), (4, 1));
+}
+
+#[tokio::test]
+async fn flash_events_reach_who_is_live_on_every_instance_and_nobody_else() {
+    let log = log();
+    let (a, b) = (hub(&log).await, hub(&log).await);
+    let mut readers = [a.reader(), b.reader()];
+    for reader in &mut readers {
+        let topics = vec![topic("demo/a"), topic("demo/b")];
+        let start = Start::From(From::Newest);
+        reader.subscribe(SubId(1), topics, &start).expect("taken");
+        while !matches!(next(reader).await, Delivery::CaughtUp(..)) {}
+    }
+    let flashed = vec![draft("demo/a", 1), draft("demo/c", 2), draft("demo/b", 3)];
+    a.flash(flashed).await.expect("handed out");
+    for reader in &mut readers {
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            let Delivery::Flash(SubId(1), events) = next(reader).await else {
+                panic!("only flash events come");
+            };
+            seen.extend(events.iter().map(|one| one.event().data.clone()));
+        }
+        seen.sort();
+        assert_eq!(seen, ["1", "3"]);
+    }
+    let late = a
+        .read(&topic("demo/a"), From::Oldest, PageLimit::default())
+        .await;
+    assert!(late.expect("read").events.is_empty());
+    let mut late = b.reader();
+    let start = Start::From(From::Oldest);
+    late.subscribe(SubId(1), vec![topic("demo/a")], &start)
+        .expect("taken");
+    publish(&a, vec![draft("demo/a", 4)]).await;
+    assert_eq!(take(&mut late, 1).await.0[0].1, "4");
+    let large = Draft::new(topic("demo/a"), "k", vec![b'1'; (64 << 10) + 1]);
+    assert!(a.flash(vec![large]).await.is_err());
+    a.stop().await;
+    assert!(a.flash(vec![draft("demo/a", 1)]).await.is_err());
 }

@@ -66,6 +66,7 @@ impl RecordKind for Account {
                 change(&mut decision, if name == "interest" { 1 } else { 0 });
                 return decision;
             }
+            Trigger::OwnerLost { .. } => return decision,
             Trigger::Command(body) => std::str::from_utf8(body).unwrap_or_default(),
         };
         let words: Vec<&str> = body.split(' ').collect();

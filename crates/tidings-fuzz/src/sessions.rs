@@ -118,7 +118,7 @@ impl Talk {
         for action in actions.drain() {
             match action {
                 _ if self.ended => {} // nothing follows a close
-                Action::Send(frame) => {
+                Action::Send(frame) | Action::SendFirst(frame) => {
                     for part in [&frame.head, &frame.body, &frame.tail] {
                         self.said.extend_from_slice(part);
                     }

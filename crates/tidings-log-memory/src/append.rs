@@ -32,6 +32,7 @@ impl Shared {
         self.change(
             slot,
             entries.len(),
+            entries.len(),
             entries,
             |entries, shelf, moment| ControlFlow::Continue(needed(shelf, entries, moment)),
             |entries, shelf, moment| {
@@ -45,12 +46,39 @@ impl Shared {
         )
     }
 
+    /// Hands flash events to the tails that are there.
+    pub(crate) fn flash(&self, partition: Partition, drafts: Vec<Draft>) -> Result<(), LogError> {
+        let slot = self.slot(partition)?;
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let events = flashes(drafts);
+        let wakes = events.len();
+        self.change(
+            slot,
+            0,
+            wakes,
+            events,
+            |events, _, _| ControlFlow::Continue(events.iter().map(Event::weight).sum()),
+            |events, shelf, moment| {
+                let (added, freed) = flash(shelf, events, moment);
+                Changed {
+                    answer: (),
+                    added,
+                    freed,
+                }
+            },
+        )
+    }
+
     /// Changes one partition within the bound on bytes, in one step: `look` says what there is to
-    /// answer without a change, or the most that the change adds, and `apply` makes it.
+    /// answer without a change, or the most that the change adds, and `apply` makes it. Of `drafts`
+    /// come events with ids; `wakes` is how many things tails have to look at.
     pub(crate) fn change<T, C>(
         &self,
         slot: &Slot,
         drafts: usize,
+        wakes: usize,
         change: C,
         look: impl Fn(&C, &Shelf, Moment) -> ControlFlow<T, usize>,
         apply: impl FnOnce(C, &mut Shelf, Moment) -> Changed<T>,
@@ -69,7 +97,7 @@ impl Shared {
             if self.reserve(needed) {
                 let changed = apply(change, &mut shelf, moment);
                 self.release(needed.saturating_sub(changed.added) + changed.freed);
-                if drafts > 0 {
+                if wakes > 0 {
                     slot.version.fetch_add(1, Ordering::Release);
                 }
                 break changed;
@@ -81,7 +109,7 @@ impl Shared {
             self.clear(needed);
             cleared = true;
         };
-        if drafts > 0 {
+        if wakes > 0 {
             self.bell.notify_waiters();
         }
         Ok(changed.answer)
@@ -135,6 +163,21 @@ pub(crate) fn entry(draft: Draft) -> Entry {
         attributes: draft.attributes,
     };
     (event, draft.dedup)
+}
+
+/// Drafts as the flash events that they will be.
+pub(crate) fn flashes(drafts: Vec<Draft>) -> Vec<Event> {
+    drafts.into_iter().map(|draft| entry(draft).0).collect()
+}
+
+/// Queues flash events for the tails; returns the bytes that this added and let go.
+pub(crate) fn flash(shelf: &mut Shelf, events: Vec<Event>, moment: Moment) -> (usize, usize) {
+    let (mut added, mut freed) = (0, 0);
+    for event in events {
+        added += event.weight();
+        freed += shelf.flash.push(event, moment.now_ms);
+    }
+    (added, freed)
 }
 
 /// The most that these can add. Entries that share a new key or a new topic count each.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
-use tidings_core::record::RELAY_LEASE;
+use tidings_core::record::{RELAY_LEASE, check_flash};
 use tidings_core::{
     Appended, BoxFuture, Clock, Draft, EventId, EventLog, Filled, From, Head, LogError, Page,
     PageLimit, Partition, Partitions, Placed, Records, Tail, Verdict,
@@ -26,6 +26,7 @@ mod append;
 mod clock;
 mod dedup;
 mod fault;
+mod flash;
 mod reading;
 mod records;
 mod sequence;
@@ -101,6 +102,15 @@ impl MemoryLog {
     }
 }
 
+fn at_most(drafts: usize) -> Result<(), LogError> {
+    if drafts > DRAFTS_PER_APPEND_MAX {
+        return Err(LogError::Refused(format!(
+            "{drafts} drafts in one append, at most {DRAFTS_PER_APPEND_MAX} are taken"
+        )));
+    }
+    Ok(())
+}
+
 impl EventLog for MemoryLog {
     fn partitions(&self) -> Partitions {
         self.0.options.partitions
@@ -116,14 +126,22 @@ impl EventLog for MemoryLog {
         drafts: Vec<Draft>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, LogError>> {
         Box::pin(async move {
-            if drafts.len() > DRAFTS_PER_APPEND_MAX {
-                return Err(LogError::Refused(format!(
-                    "{} drafts in one append, at most {DRAFTS_PER_APPEND_MAX} are taken",
-                    drafts.len()
-                )));
-            }
+            at_most(drafts.len())?;
             consume_budget().await;
             self.0.append(partition, drafts)
+        })
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            at_most(drafts.len())?;
+            check_flash(&drafts)?;
+            consume_budget().await;
+            self.0.flash(partition, drafts)
         })
     }
 

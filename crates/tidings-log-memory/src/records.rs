@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use tidings_core::limits::PAGE_EVENTS_MAX;
 use tidings_core::{
-    BoxFuture, Commit, CommitOutcome, Due, LogError, OutboxId, Partition, Record, RecordKey,
-    Records, Relay, RelayId,
+    Beat, BoxFuture, Commit, CommitOutcome, Due, Event, IncarnationId, LogError, Orphan, OutboxId,
+    Partition, Record, RecordKey, Records, Relay, RelayId,
 };
 use tokio::task::consume_budget;
 
 use crate::MemoryLog;
-use crate::append::{entry, needed, store};
+use crate::append::{entry, flash, flashes, needed, store};
 use crate::shared::{Changed, Shared};
 
 mod outbox;
+mod owners;
 mod shelf;
 
 pub(crate) use shelf::RecordShelf;
@@ -89,6 +90,50 @@ impl Records for MemoryLog {
             Ok(shelf.records.outbox.len() as u64)
         })
     }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            consume_budget().await;
+            let now_ms = self.0.moment().now_ms;
+            let mut shelf = self.0.slot(partition)?.shelf.lock();
+            let owners = &mut shelf.records.owners;
+            Ok(owners.beat(incarnation, now_ms, millis(lease)))
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            consume_budget().await;
+            let now_ms = self.0.moment().now_ms;
+            let mut shelf = self.0.slot(partition)?.shelf.lock();
+            shelf.records.owners.reap(incarnation, now_ms);
+            Ok(())
+        })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            consume_budget().await;
+            let now_ms = self.0.moment().now_ms;
+            let mut shelf = self.0.slot(partition)?.shelf.lock();
+            let limit = limit.min(PAGE_EVENTS_MAX);
+            Ok(shelf.records.owners.orphans(&kinds, limit, now_ms))
+        })
+    }
 }
 
 impl Shared {
@@ -97,12 +142,16 @@ impl Shared {
         let weight = RecordShelf::weigh(&commit);
         let drafts = std::mem::take(&mut commit.drafts);
         let entries: Vec<_> = drafts.into_iter().map(entry).collect();
+        let flashed = flashes(std::mem::take(&mut commit.flash));
+        let flash_weight: usize = flashed.iter().map(Event::weight).sum();
+        let weight = weight + flash_weight;
         let count = entries.len();
         self.change(
             slot,
             count,
-            (commit, entries),
-            |(commit, entries), shelf, moment| {
+            count + flashed.len(),
+            (commit, entries, flashed),
+            |(commit, entries, _), shelf, moment| {
                 let now_ms = moment.now_ms;
                 let known = || shelf.records.result(commit.id, now_ms);
                 if let Some(outcome) = known().or_else(|| shelf.records.objection(commit, now_ms)) {
@@ -116,7 +165,8 @@ impl Shared {
                 }
                 ControlFlow::Continue(weight + needed(shelf, entries, moment))
             },
-            |(commit, entries), shelf, moment| {
+            |(commit, entries, flashed), shelf, moment| {
+                let (flash_added, flash_freed) = flash(shelf, flashed, moment);
                 let (appended, used) = store(shelf, entries, moment);
                 let before = shelf.records.bytes();
                 let random = u64::from(shelf.ids.start());
@@ -124,8 +174,8 @@ impl Shared {
                 let committed = records.apply(commit, appended, moment.now_ms, random);
                 Changed {
                     answer: CommitOutcome::Committed(committed),
-                    added: used + records.bytes().saturating_sub(before),
-                    freed: before.saturating_sub(records.bytes()),
+                    added: flash_added + used + records.bytes().saturating_sub(before),
+                    freed: flash_freed + before.saturating_sub(records.bytes()),
                 }
             },
         )

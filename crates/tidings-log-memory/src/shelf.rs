@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use tidings_core::{Event, EventId, Prev, Topic};
 
 use crate::dedup::Keys;
+use crate::flash::FlashQueue;
 use crate::records::RecordShelf;
 use crate::sequence::Sequence;
 use crate::shared::Moment;
@@ -32,6 +33,7 @@ pub(crate) struct Shelf {
     pub(crate) forgotten: EventId,
     pub(crate) keys: Keys,
     pub(crate) records: RecordShelf,
+    pub(crate) flash: FlashQueue,
     /// The place that was left after each injected loss, for the tails.
     pub(crate) losses: Vec<EventId>,
 }
@@ -56,6 +58,7 @@ impl Shelf {
             forgotten: EventId::ORIGIN,
             keys: Keys::default(),
             records: RecordShelf::default(),
+            flash: FlashQueue::default(),
             losses: Vec::new(),
         }
     }
@@ -152,6 +155,7 @@ impl Shelf {
     pub(crate) fn trim(&mut self, moment: Moment, most: usize) -> usize {
         let mut freed = self.keys.purge(moment.now_ms, most);
         freed += self.records.purge(moment.now_ms, most);
+        freed += self.flash.purge(moment.now_ms);
         for _ in 0..most {
             match self.events.front() {
                 Some(first) if first.id.ms() < moment.floor_ms => freed += self.drop_first(),

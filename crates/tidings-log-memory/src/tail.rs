@@ -30,16 +30,22 @@ struct Place {
     seen: Option<u64>,
     /// How many of the partition's losses are known.
     losses: usize,
+    /// The number of the next flash event.
+    flash: u64,
 }
 
 impl MemoryTail {
     /// A partition for which no place is given is followed from its first event.
     pub(crate) fn new(shared: Arc<Shared>, from: Vec<EventId>) -> Self {
         let mut from = from.into_iter();
-        let places = shared.slots().iter().map(|slot| Place {
-            at: from.next().unwrap_or(EventId::ORIGIN),
-            seen: None,
-            losses: slot.shelf.lock().losses.len(),
+        let places = shared.slots().iter().map(|slot| {
+            let shelf = slot.shelf.lock();
+            Place {
+                at: from.next().unwrap_or(EventId::ORIGIN),
+                seen: None,
+                losses: shelf.losses.len(),
+                flash: shelf.flash.end(),
+            }
         });
         Self {
             places: places.collect(),
@@ -97,8 +103,13 @@ impl Place {
         }
         let mut rest = shelf.events.range(shelf.after(self.at)..).peekable();
         let events = page(&mut rest, PageLimit::default());
-        self.at = events.last()?.id;
-        Some(TailStep::Events(partition, events))
+        if let Some(last) = events.last() {
+            self.at = last.id;
+            return Some(TailStep::Events(partition, events));
+        }
+        let flashed = shelf.flash.since(self.flash);
+        self.flash = shelf.flash.end();
+        (!flashed.is_empty()).then_some(TailStep::Flash(partition, flashed))
     }
 }
 

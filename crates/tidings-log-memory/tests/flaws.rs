@@ -13,6 +13,7 @@ use sitting::Memory;
 
 mod flaws {
     pub(crate) mod flawed;
+    pub(crate) mod flawed_records;
 }
 mod sitting;
 
@@ -70,6 +71,68 @@ const NOTICED: &[(Flaw, &str)] = &[
         TailHidesRewinding,
         "a_tail_is_rewound_to_the_last_common_place",
     ),
+    (CommitsInSteps, "a_commit_is_all_or_nothing"),
+    (CommitsInSteps, "a_conflict_changes_nothing"),
+    (CommitsForgetKeys, "a_known_key_stops_the_commit"),
+    (
+        CommitsDropAttributes,
+        "committed_events_are_like_appended_ones",
+    ),
+    (ForgetsCommits, "a_retried_commit_answers_the_first"),
+    (ForgetsCommits, "of_many_with_one_name_one_is_applied"),
+    (RemembersForever, "a_commit_is_remembered_for_its_time"),
+    (AnswersAnew, "a_retried_commit_answers_the_first"),
+    (NeverRetried, "a_retried_commit_answers_the_first"),
+    (ConflictsHalfway, "a_conflict_changes_nothing"),
+    (ConflictsHalfway, "a_moved_deadline_is_gone"),
+    (IgnoresVersions, "a_stale_version_conflicts"),
+    (IgnoresVersions, "of_many_committers_none_is_overwritten"),
+    (AbsentIsAny, "a_stale_version_conflicts"),
+    (ExpectsTheFirst, "a_stale_version_conflicts"),
+    (VersionsRestart, "a_stale_version_conflicts"),
+    (VersionsRestart, "versions_rise_and_never_restart"),
+    (VersionsRestart, "a_lost_commit_never_was"),
+    (LeavesGapsOut, "documents_come_back_as_they_were"),
+    (TrimsDocuments, "documents_come_back_as_they_were"),
+    (MixesKinds, "names_keep_records_apart"),
+    (NamesFold, "names_keep_records_apart"),
+    (LivesForever, "records_live_for_their_lifetime"),
+    (RemovesByExpiry, "deadlines_go_with_their_record"),
+    (FiresAnyway, "a_deadline_fires_once"),
+    (FiresAnyway, "a_moved_deadline_is_gone"),
+    (FiresAndKeeps, "a_deadline_fires_once"),
+    (FiresAndKeeps, "deadlines_are_set_moved_and_cleared"),
+    (DueUnbounded, "due_brings_the_earliest_of_the_kinds_asked"),
+    (DueUnordered, "due_brings_the_earliest_of_the_kinds_asked"),
+    (DueOfOneKind, "due_brings_the_earliest_of_the_kinds_asked"),
+    (OutboxReversed, "an_outbox_keeps_the_order_of_commits"),
+    (IndexesFromOne, "an_outbox_keeps_the_order_of_commits"),
+    (RelaysTogether, "one_relay_at_a_time"),
+    (ForgetsNothing, "delivered_entries_are_forgotten"),
+    (DeliversAtMostOnce, "delivered_entries_are_forgotten"),
+    (KeepsTheLease, "an_empty_outbox_gives_the_lease_back"),
+    (FlashIsStored, "flash_is_never_replayed"),
+    (FlashRepeats, "flash_reaches_every_tail_once"),
+    (FlashIsLost, "flash_reaches_every_tail_once"),
+    (FlashComesFirst, "flash_comes_with_its_commit_or_not_at_all"),
+    (FlashUnbounded, "flash_keeps_its_bounds"),
+    (LeasesForever, "a_lost_owners_records_are_orphans"),
+    (LeasesNever, "a_beat_within_the_lease_keeps_it"),
+    (
+        OrphansAreTakenWhenRead,
+        "an_orphan_waits_for_whoever_handles_it",
+    ),
+    (
+        OrphansAreTakenWhenRead,
+        "of_many_sweepers_one_handles_an_orphan",
+    ),
+    (OrphansAreNobodys, "a_lost_owners_records_are_orphans"),
+    (OrphansOfAnyKind, "a_lost_owners_records_are_orphans"),
+    (NobodyIsFenced, "who_was_reaped_is_fenced"),
+    (ForgetsWhoWasReaped, "who_was_reaped_is_fenced"),
+    (ReapsOnCommit, "a_lease_that_nobody_reaped_goes_on"),
+    (LeavesLater, "leaving_orphans_at_once"),
+    (OwnersStay, "a_put_or_removal_changes_the_owner"),
 ];
 
 /// Time is paused: what waits in vain is told at once that it did.
@@ -130,6 +193,7 @@ impl Sitting for Seat {
                 log: self.seat.instance().await?,
                 flaw: self.flaw,
                 retention: self.retention,
+                held: parking_lot::Mutex::default(),
             }) as Arc<dyn EventLog>)
         })
     }

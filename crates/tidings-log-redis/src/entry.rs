@@ -107,6 +107,31 @@ fn entry(value: Value) -> Option<Entry> {
     Some(event(id, fields).map_or(Entry::Strange(id), Entry::Event))
 }
 
+/// A place in a stream of flash events: Redis made its ids, whose parts know no bounds.
+pub(crate) type FlashPlace = (u64, u64);
+
+/// The entries of a stream of flash events, each with its place; what no hub wrote is `None`.
+pub(crate) fn flash_entries(value: Value) -> Option<Vec<(FlashPlace, Option<Event>)>> {
+    let flash_entry = |entry: Value| {
+        let Value::Array(parts) = entry else {
+            return None;
+        };
+        let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
+        let text = String::from_utf8(bytes_of(id)?).ok()?;
+        let (ms, seq) = text.split_once('-')?;
+        let place: FlashPlace = (ms.parse().ok()?, seq.parse().ok()?);
+        // It tells flash events apart, and is no place of an event.
+        let seq = u16::try_from(place.1 % u64::from(EventId::SEQ_END)).ok()?;
+        let id = EventId::new(place.0, seq)?;
+        Some((place, event(id, fields)))
+    };
+    match value {
+        Value::Array(entries) => entries.into_iter().map(flash_entry).collect(),
+        Value::Nil => Some(Vec::new()),
+        _ => None,
+    }
+}
+
 fn event(id: EventId, fields: Value) -> Option<Event> {
     let Value::Array(fields) = fields else {
         return None;

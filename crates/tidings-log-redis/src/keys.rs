@@ -106,6 +106,38 @@ impl Keys {
         format!("{}relay", self.stem(partition))
     }
 
+    /// The short stream of flash events.
+    pub(crate) fn flash(&self, partition: Partition) -> String {
+        format!("{}flash", self.stem(partition))
+    }
+
+    /// Sorted set: incarnations by the end of their lease.
+    pub(crate) fn leases(&self, partition: Partition) -> String {
+        format!("{}inst", self.stem(partition))
+    }
+
+    /// Sorted set: incarnations that were reaped or have left, by the time at which that is
+    /// forgotten.
+    pub(crate) fn tombs(&self, partition: Partition) -> String {
+        format!("{}tomb", self.stem(partition))
+    }
+
+    /// Sorted set, all of one score: incarnations that may have left orphans.
+    pub(crate) fn lost(&self, partition: Partition) -> String {
+        format!("{}lost", self.stem(partition))
+    }
+
+    /// Sorted set, all of one score: `<incarnation>:<kind>:<id>` of every record with an owner, so
+    /// that one owner's stand together.
+    pub(crate) fn owned(&self, partition: Partition) -> String {
+        format!("{}own", self.stem(partition))
+    }
+
+    /// Hash: the owner of each record that has one, by `<kind>:<id>`.
+    pub(crate) fn owners(&self, partition: Partition) -> String {
+        format!("{}owner", self.stem(partition))
+    }
+
     /// Hash: layout version, P, retention.
     pub(crate) fn meta(&self) -> String {
         format!("{}:meta", self.prefix)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tidings_core::limits::DRAFTS_PER_APPEND_MAX;
+use tidings_core::record::check_flash;
 use tidings_core::{
     Appended, BoxFuture, Clock, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError,
     Page, PageLimit, Partition, Partitions, Placed, Records, Settled, Tail, Verdict,
@@ -139,12 +140,7 @@ impl RedisLog {
         let Some(queue) = self.publishers.get(partition.index()) else {
             return Err(no_such(partition));
         };
-        if drafts.len() > DRAFTS_PER_APPEND_MAX {
-            let count = drafts.len();
-            return Err(LogError::Refused(format!(
-                "{count} drafts in one append, at most {DRAFTS_PER_APPEND_MAX} are taken"
-            )));
-        }
+        at_most(drafts.len())?;
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
@@ -171,7 +167,10 @@ impl RedisLog {
         })
     }
 
-    pub(crate) fn checked(&self, mut partitions: impl Iterator<Item = Partition>) -> Result<(), LogError> {
+    pub(crate) fn checked(
+        &self,
+        mut partitions: impl Iterator<Item = Partition>,
+    ) -> Result<(), LogError> {
         let count = self.publishers.len();
         match partitions.find(|partition| partition.index() >= count) {
             Some(partition) => Err(no_such(partition)),
@@ -182,6 +181,15 @@ impl RedisLog {
 
 fn no_such(partition: Partition) -> LogError {
     LogError::Refused(format!("there is no partition {}", partition.0))
+}
+
+fn at_most(drafts: usize) -> Result<(), LogError> {
+    if drafts > DRAFTS_PER_APPEND_MAX {
+        return Err(LogError::Refused(format!(
+            "{drafts} drafts in one append, at most {DRAFTS_PER_APPEND_MAX} are taken"
+        )));
+    }
+    Ok(())
 }
 
 fn ended() -> LogError {
@@ -203,6 +211,22 @@ impl EventLog for RedisLog {
         drafts: Vec<Draft>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, LogError>> {
         Box::pin(self.queue(partition, drafts))
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            at_most(drafts.len())?;
+            check_flash(&drafts)?;
+            if drafts.is_empty() {
+                return Ok(());
+            }
+            self.recording.flash(partition, &drafts).await
+        })
     }
 
     fn read(

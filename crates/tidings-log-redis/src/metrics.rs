@@ -9,11 +9,12 @@ const LINKS: [&str; 7] = [
 ];
 
 /// What becomes of a commit.
-const COMMITS: [&str; 9] = [
+const COMMITS: [&str; 10] = [
     "stored",
     "known",
     "conflict",
     "gone",
+    "fenced",
     "duplicate",
     "full",
     "refused",

@@ -7,16 +7,19 @@
 //! is stored at most once, and no key is written per event. Retries end long before the script
 //! forgets.
 
+mod answers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
 use redis::{Cmd, Value};
-use tidings_core::{Appended, Clock, Draft, EventId, LogError, Outcome, Partition, Partitions};
+use tidings_core::{Appended, Clock, Draft, EventId, LogError, Partition, Partitions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::answers::{Group, answer, fail, parse};
 use crate::entry::print_attributes;
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -175,7 +178,7 @@ impl Publisher {
             let failure = match self.try_append(&routes, &cmd).await {
                 Ok(answer) => {
                     self.away_since = None;
-                    return parse_answer(&answer, unknown).ok_or_else(|| GiveUp {
+                    return parse(&answer, unknown).ok_or_else(|| GiveUp {
                         failure: Failure::Refused(
                             "the append script answered in an unknown way".to_owned(),
                         ),
@@ -293,47 +296,6 @@ impl Publisher {
     }
 }
 
-/// What became of the drafts of one partition.
-type Group = Result<Vec<Appended>, GroupError>;
-
-/// An error that is one partition's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct GroupError {
-    reason: String,
-    /// Whether an earlier try may have been executed.
-    unknown: bool,
-}
-
-/// Answers the callers of a batch that is sorted by partition.
-fn answer(batch: Vec<Job>, stored: Vec<Group>) {
-    let mut jobs = batch.into_iter().peekable();
-    let mut stored = stored.into_iter();
-    while let Some(partition) = jobs.peek().map(|job| job.partition) {
-        let mut group = Vec::new();
-        while let Some(job) = jobs.next_if(|job| job.partition == partition) {
-            group.push(job);
-        }
-        let count: usize = group.iter().map(|job| job.drafts.len()).sum();
-        match stored.next() {
-            Some(Ok(answers)) if answers.len() == count => {
-                let mut answers = answers.into_iter();
-                for job in group {
-                    let own = answers.by_ref().take(job.drafts.len()).collect();
-                    // A caller that has gone away does not want to know.
-                    let _ = job.answer.send(Ok(own));
-                }
-            }
-            Some(Err(error)) if !error.unknown => {
-                fail(group, || LogError::Refused(error.reason.clone()))
-            }
-            Some(Err(error)) => fail(group, || LogError::FateUnknown(error.reason.clone())),
-            _ => fail(group, || {
-                LogError::FateUnknown("the append script answered in an unknown way".to_owned())
-            }),
-        }
-    }
-}
-
 /// How an append ended that was not answered.
 struct GiveUp {
     failure: Failure,
@@ -354,12 +316,6 @@ impl GiveUp {
     }
 }
 
-fn fail(batch: Vec<Job>, error: impl Fn() -> LogError) {
-    for job in batch {
-        let _ = job.answer.send(Err(error()));
-    }
-}
-
 /// Callers in the order in which they came, as many as fit into one call; always at least one.
 fn take_batch(waiting: &mut VecDeque<Job>) -> Vec<Job> {
     let (mut drafts, mut bytes) = (0, 0);
@@ -374,41 +330,6 @@ fn take_batch(waiting: &mut VecDeque<Job>) -> Vec<Job> {
         batch.push(job);
     }
     batch
-}
-
-/// For each partition `n +<id> =<id> …`, `r …` or `e…`; see append.lua.
-fn parse_answer(answer: &Value, unknown: bool) -> Option<Vec<Group>> {
-    let Value::BulkString(text) = answer else {
-        return None;
-    };
-    let group = |text: &str| match text.strip_prefix('e') {
-        Some(reason) => Some(Err(GroupError {
-            reason: reason.to_owned(),
-            unknown,
-        })),
-        None => parse_group(text).map(Ok),
-    };
-    let text = String::from_utf8_lossy(text);
-    text.split('|').map(group).collect()
-}
-
-fn parse_group(text: &str) -> Option<Vec<Appended>> {
-    let mut words = text.split(' ');
-    let stored = match words.next()? {
-        "n" => Outcome::New,
-        "r" => Outcome::Retried,
-        _ => return None,
-    };
-    words
-        .map(|word| {
-            let (outcome, id) = match word.strip_prefix('+') {
-                Some(id) => (stored, id),
-                None => (Outcome::Duplicate, word.strip_prefix('=')?),
-            };
-            let id = EventId::from_integer(id.parse().ok()?)?;
-            Some(Appended { id, outcome })
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -449,28 +370,5 @@ mod tests {
         assert_eq!(sizes(vec![job(100, 1), job(100, 1)]), [[100], [100]]);
         assert_eq!(sizes(vec![job(1, 200_000), job(1, 100_000)]), [[1], [1]]);
         assert_eq!(sizes(vec![job(2, 1_000_000), job(1, 1)]), [[2], [1]]);
-    }
-
-    #[test]
-    fn answers_are_read() {
-        let parse = |text: &str| parse_answer(&Value::BulkString(text.into()), false);
-        let appended = |n, outcome| Appended {
-            id: EventId::from_integer(n).expect("in range"),
-            outcome,
-        };
-        let mixed = vec![appended(5, Outcome::New), appended(6, Outcome::Duplicate)];
-        let retried = vec![appended(5, Outcome::Retried)];
-        let error = GroupError {
-            reason: "WRONGTYPE no".to_owned(),
-            unknown: false,
-        };
-        assert_eq!(parse("n +5 =6"), Some(vec![Ok(mixed.clone())]));
-        assert_eq!(
-            parse("n +5 =6|eWRONGTYPE no|r +5"),
-            Some(vec![Ok(mixed), Err(error), Ok(retried)])
-        );
-        assert_eq!(parse("x +5"), None);
-        assert_eq!(parse("n 5"), None);
-        assert_eq!(parse(""), None);
     }
 }

@@ -15,7 +15,7 @@ use tidings_core::{Clock, Event, EventId, Partition, TailStep};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::entry::{Entry, before, entries, stream_text};
+use crate::entry::{Entry, FlashPlace, before, entries, flash_entries, stream_text};
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::places::Told;
@@ -56,6 +56,15 @@ pub(crate) struct Followed {
     pub(crate) state: String,
     pub(crate) place: EventId,
     pub(crate) ring: Ring,
+    pub(crate) flash: String,
+    /// After which flash event it reads; `None` before the first look.
+    pub(crate) flashed: Option<FlashPlace>,
+}
+
+/// What one read brought of one stream of a partition.
+enum Brought {
+    Entries(Vec<Entry>),
+    Flash(Vec<(FlashPlace, Option<Event>)>),
 }
 
 impl Followed {
@@ -66,6 +75,8 @@ impl Followed {
             state: keys.state(partition),
             place,
             ring: Ring::starting(place),
+            flash: keys.flash(partition),
+            flashed: None,
         }
     }
 }
@@ -146,6 +157,7 @@ impl Reader {
             self.settings.confirm(&self.topology).await?;
         }
         self.check_places(&mut link).await?;
+        self.check_flash(&mut link).await?;
         if *down {
             *down = false;
             self.send(Signal::Up).await?;
@@ -171,11 +183,17 @@ impl Reader {
             }
             if streams.is_empty() {
                 self.check_places(&mut link).await?;
+                self.check_flash(&mut link).await?;
                 self.send(Signal::Level).await?;
             }
-            for (position, entries) in streams {
-                let behind = entries.len() >= asked;
-                self.hand_out(&mut link, position, entries, behind).await?;
+            for (position, brought) in streams {
+                match brought {
+                    Brought::Entries(entries) => {
+                        let behind = entries.len() >= asked;
+                        self.hand_out(&mut link, position, entries, behind).await?;
+                    }
+                    Brought::Flash(entries) => self.hand_out_flash(position, entries).await?,
+                }
             }
             // Who was woken by this goes first: they are why it was read, and the next read brings
             // the more.
@@ -183,12 +201,52 @@ impl Reader {
         }
     }
 
+    /// Goes on after the last flash event that there is, where it cannot go on from its own place:
+    /// at the start, and when the stream ends before it, as that of another server may. What
+    /// a tail misses of them it misses. The stream goes away when nothing was flashed for seconds;
+    /// all that comes then is new.
+    async fn check_flash(&mut self, link: &mut MultiplexedConnection) -> Result<(), Failure> {
+        let mut pipeline = Pipeline::with_capacity(self.followed.len());
+        for followed in &self.followed {
+            let last = pipeline.cmd("XREVRANGE").arg(&followed.flash);
+            last.arg("+").arg("-").arg("COUNT").arg(1);
+        }
+        let patience = self.topology.linking.patience.response;
+        let answers = scripts::answers(link, &pipeline, patience).await?;
+        for (followed, answer) in self.followed.iter_mut().zip(answers) {
+            let last = flash_entries(answer).ok_or_else(unknown_answer)?;
+            let last = last.first().map_or((0, 0), |(place, _)| *place);
+            if followed.flashed.is_none_or(|place| last < place) {
+                followed.flashed = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_out_flash(
+        &mut self,
+        position: usize,
+        entries: Vec<(FlashPlace, Option<Event>)>,
+    ) -> Result<(), End> {
+        let followed = &mut self.followed[position];
+        if let Some((last, _)) = entries.last() {
+            followed.flashed = Some(*last);
+        }
+        let partition = followed.partition;
+        let events: Vec<Event> = entries.into_iter().filter_map(|(_, event)| event).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.send(Signal::Step(TailStep::Flash(partition, events)))
+            .await
+    }
+
     /// One blocking read of all streams: what came, by position.
     async fn read(
         &mut self,
         link: &mut MultiplexedConnection,
         patience: Duration,
-    ) -> Result<Vec<(usize, Vec<Entry>)>, Failure> {
+    ) -> Result<Vec<(usize, Brought)>, Failure> {
         let mut pipeline = Pipeline::with_capacity(2);
         let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX);
         pipeline
@@ -199,10 +257,13 @@ impl Reader {
             .arg(block)
             .arg("STREAMS");
         for followed in &self.followed {
-            pipeline.arg(&followed.key);
+            pipeline.arg(&followed.key).arg(&followed.flash);
         }
         for followed in &self.followed {
-            pipeline.arg(stream_text(followed.place));
+            let (ms, seq) = followed.flashed.unwrap_or_default();
+            pipeline
+                .arg(stream_text(followed.place))
+                .arg(format!("{ms}-{seq}"));
         }
         pipeline.cmd("PERSIST").arg(&self.followed[0].state);
         let mut answers = scripts::raw_answers(link, &pipeline, patience).await?;
@@ -224,9 +285,15 @@ impl Reader {
         let mut read = Vec::with_capacity(streams.len());
         let mut bytes = 0;
         for stream in streams {
-            let (position, entries) = self.stream(stream).ok_or_else(unknown_answer)?;
-            bytes += entries.iter().map(weight).sum::<usize>();
-            read.push((position, entries));
+            let (position, brought) = self.stream(stream).ok_or_else(unknown_answer)?;
+            bytes += match &brought {
+                Brought::Entries(entries) => entries.iter().map(weight).sum::<usize>(),
+                Brought::Flash(entries) => {
+                    let events = entries.iter().filter_map(|(_, event)| event.as_ref());
+                    events.map(Event::weight).sum()
+                }
+            };
+            read.push((position, brought));
         }
         if bytes > READ_BYTES {
             self.count = (self.count / 2).max(1);
@@ -236,7 +303,7 @@ impl Reader {
         Ok(read)
     }
 
-    fn stream(&self, stream: Value) -> Option<(usize, Vec<Entry>)> {
+    fn stream(&self, stream: Value) -> Option<(usize, Brought)> {
         let Value::Array(parts) = stream else {
             return None;
         };
@@ -244,11 +311,14 @@ impl Reader {
         let Value::BulkString(key) = key else {
             return None;
         };
-        let position = self
-            .followed
-            .iter()
-            .position(|followed| followed.key.as_bytes() == key)?;
-        Some((position, entries(read)?))
+        for (position, followed) in self.followed.iter().enumerate() {
+            if followed.key.as_bytes() == key {
+                return Some((position, Brought::Entries(entries(read)?)));
+            } else if followed.flash.as_bytes() == key {
+                return Some((position, Brought::Flash(flash_entries(read)?)));
+            }
+        }
+        None
     }
 
     async fn hand_out(

@@ -2,8 +2,8 @@
 //! deadlines, and the outbox (LOG.md §6).
 //!
 //! Everything is a short script. A commit goes over the connection for appends and is asked again
-//! for as long as they are; what may be done twice without harm goes over the pooled connections
-//! and is tried once more, as reads are.
+//! for as long as they are; what may be done twice without harm is tried once more, as reads are,
+//! over the pooled connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::Value;
+use redis::{Cmd, Value};
 use tidings_core::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, RECORDS_PER_COMMIT_MAX};
 use tidings_core::{
-    BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, LogError, OutboxEntry,
-    OutboxId, Partition, Record, RecordKey, Records, Relay, RelayId, Version,
+    Beat, BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, IncarnationId,
+    LogError, Orphan, OutboxEntry, OutboxId, Partition, Record, RecordKey, Records, Relay, RelayId,
+    Version,
 };
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use crate::topology::Topology;
 
 mod commit;
 mod item;
+mod owners;
 
 /// What records need beside what reading does.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Records for RedisLog {
             if calls.is_empty() {
                 return Ok(Vec::new());
             }
-            let answers = self.reading.ask_script(partition, &LOAD, calls).await?;
+            let answers = self.loaded(partition, calls, keys.len()).await?;
             let mut loaded = Vec::with_capacity(keys.len());
             for answer in answers {
                 loaded.append(&mut parse_records(answer).ok_or_else(unknown_answer)?);
@@ -185,7 +187,47 @@ impl Records for RedisLog {
             }
         })
     }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.beat_once(partition, incarnation, lease).await
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.leave_once(partition, incarnation).await
+        })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            self.orphans_of(partition, kinds, limit.min(PAGE_EVENTS_MAX))
+                .await
+        })
+    }
 }
+
+/// Records that are loaded over the connection for appends: what comes with them is in the way of
+/// an append's answer for as long as it takes to send half a mebibyte.
+const FEW: usize = 8;
 
 /// What a turn of relaying came to.
 enum Turn {
@@ -195,6 +237,22 @@ enum Turn {
 }
 
 impl RedisLog {
+    async fn loaded(
+        &self,
+        partition: Partition,
+        calls: Vec<Cmd>,
+        records: usize,
+    ) -> Result<Vec<Value>, LogError> {
+        if let ([call], ..=FEW) = (&calls[..], records) {
+            let routes = self.reading.topology.routes();
+            let node = routes.node(partition);
+            if let Ok(answer) = self.recording.ask_once(node, &LOAD, call).await {
+                return Ok(vec![answer]);
+            }
+        }
+        self.reading.ask_script(partition, &LOAD, calls).await
+    }
+
     async fn turn(
         &self,
         partition: Partition,

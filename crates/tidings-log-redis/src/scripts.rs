@@ -29,10 +29,29 @@ macro_rules! appending {
     };
 }
 
+macro_rules! flashing {
+    ($file:literal) => {
+        concat!(include_str!("scripts/flashing.lua"), include_str!($file))
+    };
+}
+
+const COMMITTING: &str = concat!(
+    include_str!("scripts/appending.lua"),
+    include_str!("scripts/flashing.lua"),
+    include_str!("scripts/commit.lua")
+);
+
 pub(crate) static APPEND: LazyLock<Script> =
     LazyLock::new(|| Script::new(appending!("scripts/append.lua")));
-pub(crate) static COMMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(appending!("scripts/commit.lua")));
+pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(COMMITTING));
+pub(crate) static FLASH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(flashing!("scripts/flash.lua")));
+pub(crate) static BEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/beat.lua")));
+pub(crate) static LEAVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+pub(crate) static ORPHANS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/orphans.lua")));
 pub(crate) static LOAD: LazyLock<Script> =
     LazyLock::new(|| Script::new(reading!("scripts/load.lua")));
 pub(crate) static DUE: LazyLock<Script> =

@@ -37,9 +37,11 @@ mod dedup;
 mod documents;
 mod faults;
 mod filling;
+mod flashing;
 mod ledger;
 mod losses;
 mod outbox;
+mod owning;
 mod reading;
 mod retention;
 mod room;
@@ -323,6 +325,12 @@ table! {$
         tail_says_level: Nothing,
         tail_is_cancel_safe: Nothing,
     }
+    flashing {
+        flash_reaches_every_tail_once: Nothing,
+        flash_is_never_replayed: Nothing,
+        flash_comes_with_its_commit_or_not_at_all: Nothing,
+        flash_keeps_its_bounds: Nothing,
+    }
     crowd {
         eight_readers_against_eight_writers: Nothing,
     }
@@ -373,7 +381,21 @@ table! {$
         an_empty_outbox_gives_the_lease_back: Nothing,
         a_dead_relay_is_replaced: Nothing,
     }
+    owning {
+        a_lost_owners_records_are_orphans: Nothing,
+        of_many_sweepers_one_handles_an_orphan: Nothing,
+        an_orphan_waits_for_whoever_handles_it: Nothing,
+        a_beat_within_the_lease_keeps_it: Nothing,
+        who_was_reaped_is_fenced: Nothing,
+        a_lease_that_nobody_reaped_goes_on: Nothing,
+        leaving_orphans_at_once: Nothing,
+        a_put_or_removal_changes_the_owner: Nothing,
+        two_incarnations_stay_apart: Nothing,
+        owners_commit_for_themselves: Nothing,
+    }
     losses {
+        flash_after_a_restart: Restarts,
+        a_restart_keeps_owners: Restarts,
         a_restart_keeps_records: Restarts,
         a_lost_commit_never_was: Loses,
         a_full_log_refuses_commits: Bounded,

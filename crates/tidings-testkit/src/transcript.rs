@@ -99,6 +99,7 @@ fn feed(session: &mut impl Session, now: Now, line: &str, actions: &mut Actions)
         "pong" => give(Input::Frame(Received::Pong(rest.as_bytes()))),
         "binary" => give(Input::Frame(Received::Binary(rest.as_bytes()))),
         "draining" => give(Input::Draining),
+        "too-slow" => give(Input::TooSlow),
         "woken" => give(Input::Woken),
         "closed" => give(Input::Closed),
         "timer" => give(Input::Timer(TimerId(rest.parse()?))),
@@ -230,6 +231,7 @@ fn parse_verdict(word: &str) -> Result<Verdict> {
 fn print(action: &Action) -> String {
     match action {
         Action::Send(frame) => print_frame(frame),
+        Action::SendFirst(frame) => format!("first {}", print_frame(frame)),
         Action::Subscribe { sub, topics, from } => {
             let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
             let from = match from {

@@ -1,5 +1,5 @@
 //! What a machine must have before anything can be checked: the tests start a real redis-server, a
-//! real browser and real clients from npm.
+//! real browser and real clients from npm and PyPI.
 //!
 //! Root on a machine with apt-get gets what is missing installed, so that one command is enough on
 //! a fresh Debian. Everyone else is told exactly what is missing and where it comes from: nothing
@@ -47,7 +47,8 @@ pub(crate) fn ensure(root: &Path, install: Install) -> Result<()> {
     cargo_components(root)?;
     programs(root, install)?;
     cargo_deny(root, install)?;
-    node_modules(root, install)
+    node_modules(root, install)?;
+    python_clients(root, install)
 }
 
 fn cargo_components(root: &Path) -> Result<()> {
@@ -184,6 +185,56 @@ fn node_modules(root: &Path, install: Install) -> Result<()> {
         "npm",
         &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
     ))
+}
+
+/// The clients from PyPI in an environment of their own, unless they were installed after the list of them was last
+/// written. Where there is no Python the tests with them are skipped, except in CI.
+fn python_clients(root: &Path, install: Install) -> Result<()> {
+    let list = root.join("tests/python/requirements.txt");
+    let folder = root.join("target/python");
+    let installed = folder.join("installed");
+    let wanted = modified(&list);
+    if wanted.is_none() || modified(&installed) >= wanted {
+        return Ok(());
+    }
+    // Debian has `venv` without what it needs in one package, and that in another.
+    let usable = || answers(program(root, "python3", &["-c", "import venv, ensurepip"]));
+    if install == Install::Allowed && !usable() && is_root_on_debian(root) {
+        apt_get(root, &["update"])?;
+        apt_get(
+            root,
+            &["install", "-y", "--no-install-recommends", "python3-venv"],
+        )?;
+    }
+    if install == Install::Refused || !usable() {
+        let remedy = "the clients of tests/python are missing or old (apt-get install python3-venv, then without --skip-install)";
+        if std::env::var_os("CI").is_some() {
+            bail!("{remedy}");
+        }
+        println!("{remedy}: the tests with them are skipped");
+        return Ok(());
+    }
+    let (folder, list) = (folder.display().to_string(), list.display().to_string());
+    perform(program(
+        root,
+        "python3",
+        &["-m", "venv", "--clear", &folder],
+    ))?;
+    perform(program(
+        root,
+        &format!("{folder}/bin/python"),
+        &[
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            &list,
+        ],
+    ))?;
+    fs::write(installed, "")?;
+    Ok(())
 }
 
 fn modified(file: &Path) -> Option<SystemTime> {

@@ -151,6 +151,6 @@ impl Desk<'_> {
         payload: &Value,
         subject: Option<String>,
     ) {
-        decision.publish(self.draft(event, payload, subject));
+        decision.flash(self.draft(event, payload, subject));
     }
 }

@@ -366,7 +366,14 @@ impl Operation<'_> {
             return Err(Problem::bad("`user_ids` has at most 1000 ids"));
         }
         self.seats(&users).await?;
-        self.personally(&users, event, &payload).await?;
+        if retained {
+            self.personally(&users, event, &payload).await?;
+            return Ok(json!({}));
+        }
+        for user in users {
+            let (event, payload) = (event.to_owned(), payload.clone());
+            self.user(user, &UserAsk::Flash { event, payload }).await?;
+        }
         Ok(json!({}))
     }
 

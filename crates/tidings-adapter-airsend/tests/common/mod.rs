@@ -1,5 +1,4 @@
 //! What the tests share: a backend, clients, and what each hears.
-#![expect(dead_code, reason = "each test binary uses its part")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

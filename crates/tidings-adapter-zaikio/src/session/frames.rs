@@ -14,6 +14,8 @@ pub(crate) enum Reason {
     ServerRestart,
     /// Its place in the log is lost: it may have missed something, and asks when it is back.
     Remote,
+    /// It does not take what it is sent.
+    TooSlow,
     /// It asks for more than a connection is given.
     InvalidRequest,
 }
@@ -26,6 +28,7 @@ pub(crate) fn disconnect(reason: Reason) -> String {
         Reason::TokenExpired => ("token_expired", false),
         Reason::ServerRestart => ("server_restart", true),
         Reason::Remote => ("remote", true),
+        Reason::TooSlow => ("too_slow", true),
         Reason::InvalidRequest => ("invalid_request", true),
     };
     format!(r#"{{"type":"disconnect","reason":"{reason}","reconnect":{reconnect}}}"#)

@@ -32,7 +32,9 @@ impl Shelf {
         let load = |key: &RecordKey| (key.clone(), self.0.get(key).cloned());
         let records: Vec<_> = command.records.iter().map(load).collect();
         let trigger = Trigger::Command(&command.body);
-        let decision = kind.expect("a kind of ours").decide(&State::new(&records), trigger, now_ms);
+        let decision = kind
+            .expect("a kind of ours")
+            .decide(&State::new(&records), trigger, now_ms);
         for put in decision.puts {
             self.0.insert(put.key, put.document);
         }
@@ -67,7 +69,8 @@ impl Session for Answered {
             for (tag, command) in commands {
                 let decided = self.shelf.decide(&command, now.unix_ms);
                 let result = Ok(&decided);
-                self.session.handle(now, Input::Committed { tag, result }, &mut said);
+                self.session
+                    .handle(now, Input::Committed { tag, result }, &mut said);
             }
         }
     }
@@ -95,6 +98,7 @@ fn what_is_said_before_and_after_the_welcome() {
     check("refused-try-again", refused(Refused::TryAgain));
     check("token-expires", session(Mode::Base));
     check("draining", session(Mode::Base));
+    check("too-slow", session(Mode::Base));
     check("ping", session(Mode::Base));
 }
 
@@ -146,18 +150,38 @@ fn an_epoch_that_is_not_known_is_asked_for() {
     session.handle(now, Input::Frame(Received::Text(subscribe)), &mut actions);
     session.found_head(EventId::ORIGIN);
     session.go_on(now, &mut actions);
-    let asked = actions.drain().any(|action| matches!(action, Action::Commit { .. }));
+    let asked = actions
+        .drain()
+        .any(|action| matches!(action, Action::Commit { .. }));
     assert!(asked && session.subscriptions.is_empty());
     // The log is away: it is asked again, and then the subscription is confirmed.
     let away = tidings_adapter::CommandError::Contended;
-    session.handle(now, Input::Committed { tag: 0, result: Err(&away) }, &mut actions);
+    session.handle(
+        now,
+        Input::Committed {
+            tag: 0,
+            result: Err(&away),
+        },
+        &mut actions,
+    );
     session.handle(now, Input::Timer(RETRY), &mut actions);
-    assert!(actions.drain().any(|action| matches!(action, Action::Commit { .. })));
+    assert!(
+        actions
+            .drain()
+            .any(|action| matches!(action, Action::Commit { .. }))
+    );
     let decided = Decided {
         answer: "e9".into(),
         appended: Vec::new(),
     };
-    session.handle(now, Input::Committed { tag: 0, result: Ok(&decided) }, &mut actions);
+    session.handle(
+        now,
+        Input::Committed {
+            tag: 0,
+            result: Ok(&decided),
+        },
+        &mut actions,
+    );
     assert_eq!(session.subscriptions.len(), 1);
     assert_eq!(session.epoch.as_deref(), Some("e9"));
 }
@@ -175,7 +199,9 @@ fn a_client_that_says_too_much_is_told_so() {
         let events = json(number);
         session.handle(now, Input::Frame(Received::Text(&events)), &mut actions);
     }
-    let closes = actions.drain().filter(|action| matches!(action, Action::Close(_)));
+    let closes = actions
+        .drain()
+        .filter(|action| matches!(action, Action::Close(_)));
     assert_eq!(closes.count(), 1);
     assert!(!session.open);
 }

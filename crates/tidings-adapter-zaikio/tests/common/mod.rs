@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tidings_adapter::jwt::{Algorithm, SigningKey};
 use tidings_adapter_zaikio::{Zaikio, ZaikioOptions};
 use tidings_testkit::adapter_exam::wire::{Answer, Frame, Message, Request, WebSocket, send};
+use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
 use uuid::Uuid;
 
 /// Long enough for a busy machine; nothing waits for it to pass.
@@ -111,12 +112,26 @@ pub(crate) fn post(body: impl ToString) -> Request {
         .header("authorization", basic("exam", "secret"))
 }
 
-pub(crate) async fn publish(at: SocketAddr, org_name: &str, name: &str, text: &str) -> Result<Uuid> {
+pub(crate) async fn publish(
+    at: SocketAddr,
+    org_name: &str,
+    name: &str,
+    text: &str,
+) -> Result<Uuid> {
     let id = Uuid::new_v4();
     let body = json!({ "event": event(id, org_name, name, text) });
     let answer: Answer = send(at, &post(body)).await?;
     ensure!(answer.status == 201, "{} {}", answer.status, answer.text());
     Ok(id)
+}
+
+/// Two instances over a log in memory, or on the Redis that `TIDINGS_EXAM_REDIS` names.
+pub(crate) async fn cluster(changes: impl Fn(&mut ZaikioOptions)) -> Result<Cluster> {
+    let setup = Setup {
+        logs: Logs::from_env(),
+        ..Setup::default()
+    };
+    Cluster::start(|| Box::new(adapter(&changes)), setup).await
 }
 
 /// A client on a websocket.
@@ -168,8 +183,10 @@ impl Cable {
     /// Subscribes, and is confirmed.
     pub(crate) async fn subscribe(&mut self, identifier: &str) -> Result<()> {
         self.identifier = identifier.to_owned();
-        self.say(&json!({"command": "subscribe", "identifier": identifier})).await?;
-        self.expect(&json!({"identifier": identifier, "type": "confirm_subscription"})).await
+        self.say(&json!({"command": "subscribe", "identifier": identifier}))
+            .await?;
+        self.expect(&json!({"identifier": identifier, "type": "confirm_subscription"}))
+            .await
     }
 
     /// The next frame, pings too.
@@ -210,7 +227,10 @@ impl Cable {
     pub(crate) async fn expect_texts(&mut self, texts: &[&str]) -> Result<()> {
         for text in texts {
             let (heard, _) = self.event().await?;
-            ensure!(heard == *text, "expecting {texts:?}, at {text} a client hears {heard}");
+            ensure!(
+                heard == *text,
+                "expecting {texts:?}, at {text} a client hears {heard}"
+            );
         }
         Ok(())
     }
@@ -228,7 +248,8 @@ impl Cable {
 
     /// Everything that was said before is done: what was heard until then.
     pub(crate) async fn barrier(&mut self) -> Result<Vec<Value>> {
-        self.say(&json!({"command": "history", "identifier": "barrier", "history": {}})).await?;
+        self.say(&json!({"command": "history", "identifier": "barrier", "history": {}}))
+            .await?;
         let mut heard = Vec::new();
         loop {
             let frame = self.hear().await?;

@@ -7,7 +7,7 @@ use super::{Commit, Deadline, OUTBOX_ITEM_BYTES_MAX, OutboxItem, RecordKey};
 use crate::draft::{Attributes, Draft};
 use crate::id::EventId;
 use crate::limits::{
-    EFFECTS_PER_COMMIT_MAX, KIND_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ID_BYTES_MAX,
+    EFFECTS_PER_COMMIT_MAX, FLASH_BYTES_MAX, KIND_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ID_BYTES_MAX,
     RECORDS_PER_COMMIT_MAX,
 };
 use crate::log::LogError;
@@ -28,13 +28,22 @@ impl Commit {
         most("records", keys.len(), RECORDS_PER_COMMIT_MAX)?;
         most("deadlines", self.deadlines.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("drafts", self.drafts.len(), EFFECTS_PER_COMMIT_MAX)?;
+        most("flash events", self.flash.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("outbox entries", self.outbox.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("bytes in the answer", self.answer.len(), RECORD_BYTES_MAX)?;
         keys.into_iter().try_for_each(RecordKey::check)?;
         for put in &self.puts {
             most("bytes in a record", put.document.len(), RECORD_BYTES_MAX)?;
+            if put.owner.is_some() && put.owner != self.incarnation {
+                let refusal = "a record's owner is not the incarnation that commits";
+                return Err(LogError::Refused(refusal.into()));
+            }
         }
         self.fires.iter().try_for_each(Deadline::check)?;
+        self.adopts
+            .iter()
+            .try_for_each(|orphan| orphan.record.check())?;
+        check_flash(&self.flash)?;
         for set in &self.deadlines {
             set.record.check()?;
             word("deadline", &set.name)?;
@@ -69,7 +78,7 @@ impl OutboxItem {
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
-            Self::Draft(draft) => {
+            Self::Draft(draft) | Self::Flash(draft) => {
                 let dedup = draft.dedup.as_ref();
                 let attributes = draft.attributes.as_deref();
                 draft.topic.as_str().len()
@@ -100,6 +109,7 @@ impl OutboxItem {
         )?;
         match self {
             Self::Draft(_) => Ok(()),
+            Self::Flash(draft) => check_flash(std::slice::from_ref(draft)),
             Self::Command(command) => most(
                 "records in a command",
                 command.records.len(),
@@ -112,6 +122,16 @@ impl OutboxItem {
             ),
         }
     }
+}
+
+/// Checks the size of flash events, as all logs do.
+///
+/// # Errors
+/// [`LogError::Refused`].
+pub fn check_flash(drafts: &[Draft]) -> Result<(), LogError> {
+    drafts
+        .iter()
+        .try_for_each(|draft| most("bytes in a flash event", draft.data.len(), FLASH_BYTES_MAX))
 }
 
 /// Of two drafts under one key the second is a duplicate whose first has no id yet: whoever decided
@@ -162,7 +182,24 @@ fn most(what: &str, count: usize, most: usize) -> Result<(), LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{CommitId, SetDeadline};
+    use crate::record::{CommitId, IncarnationId, Put, SetDeadline};
+
+    #[test]
+    fn an_owner_commits_itself() {
+        let owned_by = |owner: Option<u128>, by: Option<u128>| {
+            let mut commit = Commit::new(CommitId(1));
+            commit.incarnation = by.map(IncarnationId);
+            commit.puts.push(Put {
+                key: RecordKey::new("a", "1"),
+                document: "1".into(),
+                lifetime: None,
+                owner: owner.map(IncarnationId),
+            });
+            commit.check().is_ok()
+        };
+        assert!(owned_by(None, None) && owned_by(None, Some(1)) && owned_by(Some(1), Some(1)));
+        assert!(!owned_by(Some(1), None) && !owned_by(Some(1), Some(2)));
+    }
 
     #[test]
     fn kinds_and_names_separate() {

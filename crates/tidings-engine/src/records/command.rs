@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::limits::{
-    EFFECTS_PER_COMMIT_MAX, RECORD_BYTES_MAX, RECORD_ID_BYTES_MAX, RECORDS_PER_COMMIT_MAX,
+    EFFECTS_PER_COMMIT_MAX, FLASH_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ID_BYTES_MAX,
+    RECORDS_PER_COMMIT_MAX,
 };
 use tidings_core::record::COMMIT_REMEMBERED;
 use tidings_core::{
     Appended, Call, CallAnswer, CallError, Command, CommandError, Commit, CommitId, CommitOutcome,
-    Deadline, Decided, Decision, Draft, Ingested, LogError, Partition, Record, RecordKey,
+    Deadline, Decided, Decision, Draft, Ingested, LogError, Orphan, Partition, Record, RecordKey,
     RecordKind, State, Trigger, Version,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Case<'a> {
     pub(crate) records: Vec<RecordKey>,
     pub(crate) trigger: Trigger<'a>,
     pub(crate) fires: Option<Deadline>,
+    pub(crate) adopts: Option<Orphan>,
     /// The log's time, milliseconds since 1970.
     pub(crate) now_ms: u64,
 }
@@ -69,11 +71,12 @@ impl Hub {
             records: command.records,
             trigger: Trigger::Command(&command.body),
             fires: None,
+            adopts: None,
             now_ms: self.log_ms(),
         };
         let decided = self.decide(kind.clone(), case).await?;
-        // Only a deadline's firing can be gone.
-        decided.ok_or_else(|| CommandError::Undecided("no deadline".into()))
+        // Only a deadline's firing and an orphan's handling can be gone.
+        decided.ok_or_else(|| CommandError::Undecided("nothing stands".into()))
     }
 
     /// Calls a server outside, once.
@@ -159,16 +162,17 @@ impl Hub {
             }),
             Err(CommandError::Log(error)) => Err(PublishError::Log(error)),
             Err(CommandError::Draining) => Err(PublishError::Draining),
-            Err(error @ CommandError::Contended) => Err(PublishError::Log(Arc::new(
-                LogError::Unavailable(error.to_string()),
-            ))),
+            Err(error @ (CommandError::Contended | CommandError::Fenced)) => Err(
+                PublishError::Log(Arc::new(LogError::Unavailable(error.to_string()))),
+            ),
             Err(error @ CommandError::Undecided(_)) => Err(PublishError::Log(Arc::new(
                 LogError::Refused(error.to_string()),
             ))),
         }
     }
 
-    /// Decides a case until it is committed. `None`: its deadline does not stand any more.
+    /// Decides a case until it is committed. `None`: its deadline does not stand any more, or its
+    /// orphan is none.
     pub(crate) async fn decide(
         &self,
         kind: Arc<dyn RecordKind>,
@@ -178,7 +182,7 @@ impl Hub {
         let _turn = registrar.turn(case.partition, case.records.first()).await;
         for _ in 0..TRIES_MAX {
             let (seen, decision) = self.consider(&*kind, &case).await?;
-            if decision.changes_nothing() && case.fires.is_none() {
+            if decision.changes_nothing() && case.fires.is_none() && case.adopts.is_none() {
                 registrar.metrics.commit("unchanged");
                 return Ok(Some(Decided {
                     answer: decision.answer,
@@ -188,6 +192,7 @@ impl Hub {
             self.check(case.partition, &decision)?;
             let nudge = !decision.outbox.is_empty();
             let commit = commit(&case, seen, decision);
+            let incarnation = commit.incarnation;
             match self.log().records().commit(case.partition, commit).await {
                 Ok(CommitOutcome::Committed(committed)) => {
                     registrar.metrics.commit("committed");
@@ -206,6 +211,14 @@ impl Hub {
                 Ok(CommitOutcome::Gone) => {
                     registrar.metrics.commit("gone");
                     return Ok(None);
+                }
+                Ok(CommitOutcome::Fenced) => {
+                    registrar.metrics.commit("fenced");
+                    match self.still_holds(case.partition, incarnation).await {
+                        Ok(true) => continue,
+                        Ok(false) => return Err(CommandError::Fenced),
+                        Err(error) => return Err(Arc::new(error).into()),
+                    }
                 }
                 Ok(CommitOutcome::Duplicate { draft, id }) => {
                     registrar.metrics.commit("duplicate");
@@ -265,6 +278,7 @@ impl Hub {
         let undecided = |what: String| Err(CommandError::Undecided(what));
         let effects = [
             decision.drafts.len(),
+            decision.flash.len(),
             decision.outbox.len(),
             decision.deadlines.len(),
         ];
@@ -272,6 +286,12 @@ impl Hub {
             || decision.puts.len() + decision.removes.len() > RECORDS_PER_COMMIT_MAX
         {
             return undecided("the decision has too many effects".into());
+        }
+        let mut owners = decision.puts.iter().filter_map(|put| put.owner);
+        if let Some(owner) = owners.next()
+            && owners.any(|other| other != owner)
+        {
+            return undecided("the decision has several owners".into());
         }
         for put in &decision.puts {
             if put.document.len() > RECORD_BYTES_MAX || put.key.id.len() > RECORD_ID_BYTES_MAX {
@@ -282,7 +302,12 @@ impl Hub {
                 ));
             }
         }
-        for draft in &decision.drafts {
+        for draft in &decision.flash {
+            if draft.data.len() > FLASH_BYTES_MAX {
+                return undecided(format!("a flash event has {} bytes", draft.data.len()));
+            }
+        }
+        for draft in decision.drafts.iter().chain(&decision.flash) {
             if let Err(error) = draft.check() {
                 return undecided(error.to_string());
             }
@@ -300,10 +325,13 @@ fn commit(case: &Case<'_>, seen: Vec<(RecordKey, Version)>, decision: Decision) 
         remember: case.remember,
         expects: seen,
         fires: case.fires.clone(),
+        adopts: case.adopts.clone(),
+        incarnation: decision.puts.iter().find_map(|put| put.owner),
         puts: decision.puts,
         removes: decision.removes,
         deadlines: decision.deadlines,
         drafts: decision.drafts,
+        flash: decision.flash,
         outbox: decision.outbox,
         answer: Bytes::clone(&decision.answer),
     }

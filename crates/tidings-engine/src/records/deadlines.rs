@@ -80,6 +80,7 @@ async fn fire(
             at_ms: deadline.at_ms,
         },
         fires: Some(deadline.clone()),
+        adopts: None,
         now_ms,
     };
     hub.decide(kind, case).await.map(drop)

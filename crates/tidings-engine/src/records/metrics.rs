@@ -1,13 +1,14 @@
 //! What is counted of records.
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// What becomes of commands and firings, as the metric's label says it.
-const OUTCOMES: [&str; 7] = [
+const OUTCOMES: [&str; 8] = [
     "committed",
     "unchanged",
     "conflict",
     "gone",
+    "fenced",
     "duplicate",
     "contended",
     "failed",
@@ -22,6 +23,7 @@ pub(crate) struct RecordMetrics {
     commits: IntCounterVec,
     deliveries: IntCounterVec,
     pub(crate) outbox: IntGauge,
+    pub(crate) fenced: IntCounter,
 }
 
 impl RecordMetrics {
@@ -41,6 +43,10 @@ impl RecordMetrics {
                 "tidings_outbox_entries",
                 "outbox entries that wait, over all partitions",
             )?,
+            fenced: IntCounter::new(
+                "tidings_incarnations_fenced_total",
+                "lives of this instance that others ended because it was not heard in time",
+            )?,
         };
         // Every row from the start: a rate over a series that does not exist yet is no zero.
         for outcome in OUTCOMES {
@@ -52,6 +58,7 @@ impl RecordMetrics {
         registry.register(Box::new(metrics.commits.clone()))?;
         registry.register(Box::new(metrics.deliveries.clone()))?;
         registry.register(Box::new(metrics.outbox.clone()))?;
+        registry.register(Box::new(metrics.fenced.clone()))?;
         Ok(metrics)
     }
 

@@ -135,10 +135,23 @@ async fn deliver(hub: &Hub, entry: OutboxEntry) -> Delivered {
                 Some(Err(error)) => Delivered::Dropped(error.to_string()),
             }
         }
+        OutboxItem::Flash(draft) => match hub.flash(vec![draft]).await {
+            Ok(()) => Delivered::Yes,
+            Err(PublishError::Log(error)) => match &*error {
+                // At most once; and nothing waits behind what is worth so little while there is no room.
+                LogError::FateUnknown(_) | LogError::Full(_) => Delivered::Yes,
+                error => after(error),
+            },
+            Err(PublishError::Draining) => Delivered::Later("leaving".into()),
+            Err(error) => Delivered::Dropped(error.to_string()),
+        },
         OutboxItem::Command(command) => match hub.command_as(id, REMEMBERED, command).await {
             Ok(_) | Err(CommandError::Duplicate { .. }) => Delivered::Yes,
             Err(CommandError::Log(error)) => after(&error),
-            Err(error @ CommandError::Undecided(_)) => Delivered::Dropped(error.to_string()),
+            // Whoever would have owned it is gone, and does not come back.
+            Err(error @ (CommandError::Undecided(_) | CommandError::Fenced)) => {
+                Delivered::Dropped(error.to_string())
+            }
             Err(error) => Delivered::Later(error.to_string()),
         },
         OutboxItem::Call(mut call) => {

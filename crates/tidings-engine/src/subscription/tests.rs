@@ -44,6 +44,10 @@ fn run(one: &mut Subscription, window: &Window) -> Vec<String> {
                 told.push(format!("events {}", ids.join(" ")));
             }
             Step::CaughtUp(at) => told.push(format!("level {}", at.cursor.places()[0].ms())),
+            Step::Flash(events) => {
+                let ids = events.iter().map(|one| one.event().id.ms().to_string());
+                told.push(format!("flash {}", ids.collect::<Vec<_>>().join(" ")));
+            }
             Step::Fetched(verdict) => {
                 told.push(format!("fetched {verdict}"));
                 return told;
@@ -317,4 +321,83 @@ fn cursors_of_several_topics_name_only_places_that_exist() {
         panic!("not subscribed")
     };
     assert_eq!(at_first.cursor.places(), [at(11), at(11)]);
+}
+
+fn registered(names: &[&str], from: From, mode: Mode, window: &Window) -> Subscription {
+    let mut one = Subscription::new(SubId(1), set(names), |_| from, mode);
+    for placed in one.topics() {
+        window.register(placed, 1, &Arc::default());
+    }
+    one.begin(window);
+    one
+}
+
+fn flash(window: &Window, events: &[(&str, u64)]) {
+    let events = events.iter().map(|(name, ms)| event(name, *ms, 0));
+    window.flash(P, events.collect());
+}
+
+#[test]
+fn flash_events_are_for_who_is_level() {
+    let window = window(ROOM, filled(10, vec![event("a", 11, 5), event("b", 12, 1)]));
+    let mut early = registered(&["a", "c"], From::Newest, Mode::Live, &window);
+    flash(&window, &[("a", 1)]);
+    // It was not level yet.
+    assert_eq!(run(&mut early, &window), ["subscribed 12", "level 12"]);
+    flash(&window, &[("a", 2), ("b", 3), ("c", 4), ("a", 5)]);
+    assert_eq!(run(&mut early, &window), ["flash 2 4 5"]);
+    assert_eq!(run(&mut early, &window), [] as [&str; 0]);
+    // With an event at the same moment, and whoever comes later has nothing of it.
+    flash(&window, &[("a", 6)]);
+    window.extend(P, vec![event("a", 13, 11)]);
+    assert_eq!(
+        run(&mut early, &window),
+        ["events 13", "level 13", "flash 6"]
+    );
+    let mut late = registered(&["a"], From::After(at(11)), Mode::Live, &window);
+    assert_eq!(
+        run(&mut late, &window),
+        ["subscribed 11", "events 13", "level 13"]
+    );
+    flash(&window, &[("a", 7)]);
+    assert_eq!(run(&mut late, &window), ["flash 7"]);
+    assert_eq!(run(&mut early, &window), ["flash 7"]);
+}
+
+#[test]
+fn who_replays_or_fetches_has_no_flash_events() {
+    let window = window(ROOM, filled(10, vec![event("a", 12, 9)]));
+    let mut fetch = registered(&["a"], From::Newest, Mode::Fetch(Some(at(99))), &window);
+    assert_eq!(run(&mut fetch, &window), ["subscribed 12"]);
+    let mut one = registered(&["a"], From::After(at(3)), Mode::Live, &window);
+    let first = ask(&mut one, &window);
+    flash(&window, &[("a", 1)]);
+    assert_eq!(run(&mut fetch, &window), [] as [&str; 0]);
+    let answer = page(vec![event("a", 5, 3), event("a", 9, 5)], 9, false);
+    assert_eq!(one.answer(&first, answer, &window), None);
+    assert_eq!(
+        run(&mut one, &window),
+        ["subscribed 3", "events 5 9", "events 12", "level 12"]
+    );
+    flash(&window, &[("a", 2)]);
+    assert_eq!(run(&mut one, &window), ["flash 2"]);
+}
+
+#[test]
+fn few_flash_events_are_kept() {
+    let window = window(ROOM, filled(10, Vec::new()));
+    let mut one = registered(&["a"], From::Newest, Mode::Live, &window);
+    run(&mut one, &window);
+    let kept = crate::limits::FLASH_KEPT as u64;
+    for ms in 1..=kept + 7 {
+        flash(&window, &[("a", ms)]);
+    }
+    let told = run(&mut one, &window);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("flash 8 9 "), "{told:?}");
+    assert_eq!(told[0].split(' ').count() as u64, kept + 1);
+    // Of what nobody has subscribed to nothing is kept.
+    let before = window.with(P, Part::flash_end);
+    flash(&window, &[("b", 1)]);
+    assert_eq!(window.with(P, Part::flash_end), before);
 }

@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque, vec_deque};
 use std::iter::Take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidings_core::{Event, EventId, Filled, Printed as _, Topic};
 
 use crate::delivered::Delivered;
-use crate::limits::REWINDS_REMEMBERED;
+use crate::limits::{FLASH_KEPT, FLASH_KEPT_BYTES, REWINDS_REMEMBERED};
 use crate::wake::Wake;
 
 /// One partition's window.
@@ -30,6 +31,25 @@ pub(crate) struct Part {
     events: VecDeque<Arc<Delivered>>,
     topics: HashMap<Topic, Entry>,
     bytes: usize,
+    flash: Flash,
+}
+
+/// Flash events for who is level: a short queue under numbers of its own.
+#[derive(Debug, Default)]
+struct Flash {
+    /// The number of the first one.
+    base: u64,
+    events: VecDeque<(Instant, Arc<Delivered>)>,
+    bytes: usize,
+}
+
+impl Flash {
+    fn pop_front(&mut self) {
+        if let Some((_, gone)) = self.events.pop_front() {
+            self.base += 1;
+            self.bytes -= gone.weight();
+        }
+    }
 }
 
 /// The log lost what stood after `common`.
@@ -117,6 +137,53 @@ impl Part {
         }
         let wakes = |topic: &Topic| self.topics.get(topic).and_then(|entry| entry.wakes.clone());
         concerned.iter().filter_map(wakes).collect()
+    }
+
+    /// Takes flash events, and answers with whom they concern. Those of topics that nobody here has
+    /// subscribed to are not kept.
+    pub(super) fn flash(&mut self, events: Vec<Event>, now: Instant) -> Vec<Arc<Wakes>> {
+        let mut concerned: Vec<Arc<Wakes>> = Vec::new();
+        for event in events {
+            let entry = self.topics.get(&event.topic);
+            let Some(wakes) = entry.and_then(|entry| entry.wakes.as_ref()) else {
+                continue;
+            };
+            if !concerned.iter().any(|one| Arc::ptr_eq(one, wakes)) {
+                concerned.push(wakes.clone());
+            }
+            let delivered = Arc::new(Delivered::new(event));
+            self.flash.bytes += delivered.weight();
+            self.flash.events.push_back((now, delivered));
+            while self.flash.events.len() > FLASH_KEPT || self.flash.bytes > FLASH_KEPT_BYTES {
+                self.flash.pop_front();
+            }
+        }
+        concerned
+    }
+
+    /// The number that the next flash event will have.
+    pub(crate) fn flash_end(&self) -> u64 {
+        self.flash.base + self.flash.events.len() as u64
+    }
+
+    /// Flash events from a number on that are still there.
+    pub(crate) fn flash_since(&self, number: u64) -> impl Iterator<Item = &Arc<Delivered>> {
+        // Below the length of the queue, which fits.
+        let skipped = number.saturating_sub(self.flash.base) as usize;
+        self.flash.events.iter().skip(skipped).map(|(_, one)| one)
+    }
+
+    /// Whether any flash event is older than it may be.
+    pub(super) fn flash_is_stale(&self, now: Instant, most: Duration) -> bool {
+        let oldest = self.flash.events.front();
+        oldest.is_some_and(|(since, _)| now.duration_since(*since) > most)
+    }
+
+    /// Drops flash events that are older than they may be.
+    pub(super) fn drop_stale_flash(&mut self, now: Instant, most: Duration) {
+        while self.flash_is_stale(now, most) {
+            self.flash.pop_front();
+        }
     }
 
     fn push(&mut self, event: Event) {

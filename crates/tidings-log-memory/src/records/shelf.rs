@@ -15,6 +15,7 @@ use tidings_core::{
 
 use super::millis;
 use super::outbox::Outbox;
+use super::owners::Owners;
 
 /// The map's slot with its pointers, the place among the ends, and half as much for growth.
 const RECORD_FIXED: usize = 320;
@@ -36,6 +37,7 @@ pub(crate) struct RecordShelf {
     /// What ends by time, by its end: there until this millisecond, not at it.
     ends: BTreeSet<(u64, Ending)>,
     pub(super) outbox: Outbox,
+    pub(super) owners: Owners,
     /// What all of this weighs.
     bytes: usize,
 }
@@ -64,7 +66,7 @@ enum Ending {
 impl RecordShelf {
     /// What everything here weighs.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.outbox.bytes()
+        self.bytes + self.outbox.bytes() + self.owners.bytes()
     }
 
     /// The record that is there now.
@@ -95,6 +97,16 @@ impl RecordShelf {
         {
             return Some(CommitOutcome::Gone);
         }
+        if let Some(orphan) = &commit.adopts
+            && !self.owners.is_orphan(orphan)
+        {
+            return Some(CommitOutcome::Gone);
+        }
+        if let Some(incarnation) = commit.incarnation
+            && !self.owners.holds(incarnation)
+        {
+            return Some(CommitOutcome::Fenced);
+        }
         let met = |(key, version): &(RecordKey, Version)| {
             let there = self.get(key, now_ms);
             there.map_or(Version::ABSENT, |record| record.version) == *version
@@ -104,7 +116,9 @@ impl RecordShelf {
 
     /// The most that a commit can add.
     pub(super) fn weigh(commit: &Commit) -> usize {
-        let puts = commit.puts.iter().map(record_weight);
+        let owned = commit.puts.iter().filter(|put| put.owner.is_some());
+        let owned = owned.map(|put| Owners::weigh(&put.key));
+        let puts = commit.puts.iter().map(record_weight).chain(owned);
         let deadlines = commit.deadlines.iter();
         let deadlines = deadlines.map(|set| deadline_weight(&set.record, &set.name));
         let outbox = commit.outbox.iter().map(Outbox::weigh);
@@ -127,11 +141,16 @@ impl RecordShelf {
         if let Some(fired) = &commit.fires {
             self.clear(&fired.record, &fired.name);
         }
+        if let Some(orphan) = &commit.adopts {
+            self.owners.set(&orphan.record, None);
+        }
         for put in commit.puts {
+            self.owners.set(&put.key, put.owner);
             self.put(put, version, now_ms);
         }
         for key in &commit.removes {
             self.remove(key);
+            self.owners.set(key, None);
             for name in self.names(key) {
                 self.clear(key, &name);
             }

@@ -1,11 +1,13 @@
 //! Logs with one flaw each, around one that has none.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
     Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
-    Page, PageLimit, Partition, Partitions, Placed, Prev, Settled, Tail, TailStep, Verdict,
+    Page, PageLimit, Partition, Partitions, Placed, Prev, Records, RelayId, Settled, Tail,
+    TailStep, Verdict,
 };
 
 use Flaw::*;
@@ -54,6 +56,56 @@ pub(crate) enum Flaw {
     TailForgetsWhenDropped,
     TailNeverLevel,
     TailHidesRewinding,
+    // Committing.
+    CommitsInSteps,
+    CommitsForgetKeys,
+    CommitsDropAttributes,
+    ForgetsCommits,
+    RemembersForever,
+    AnswersAnew,
+    NeverRetried,
+    ConflictsHalfway,
+    IgnoresVersions,
+    AbsentIsAny,
+    ExpectsTheFirst,
+    VersionsRestart,
+    // Documents.
+    LeavesGapsOut,
+    TrimsDocuments,
+    MixesKinds,
+    NamesFold,
+    LivesForever,
+    RemovesByExpiry,
+    // Deadlines.
+    FiresAnyway,
+    FiresAndKeeps,
+    DueUnbounded,
+    DueUnordered,
+    DueOfOneKind,
+    // The outbox.
+    OutboxReversed,
+    IndexesFromOne,
+    RelaysTogether,
+    ForgetsNothing,
+    DeliversAtMostOnce,
+    KeepsTheLease,
+    // Flash events.
+    FlashIsStored,
+    FlashRepeats,
+    FlashIsLost,
+    FlashComesFirst,
+    FlashUnbounded,
+    // Owners.
+    LeasesForever,
+    LeasesNever,
+    OrphansAreTakenWhenRead,
+    OrphansAreNobodys,
+    OrphansOfAnyKind,
+    NobodyIsFenced,
+    ForgetsWhoWasReaped,
+    ReapsOnCommit,
+    LeavesLater,
+    OwnersStay,
 }
 
 #[derive(Debug)]
@@ -62,6 +114,8 @@ pub(crate) struct FlawedLog {
     pub(crate) flaw: Flaw,
     /// What it says its retention is.
     pub(crate) retention: Duration,
+    /// Leases that are not given back.
+    pub(crate) held: parking_lot::Mutex<HashMap<Partition, RelayId>>,
 }
 
 impl FlawedLog {
@@ -141,6 +195,29 @@ impl EventLog for FlawedLog {
                 tokio::task::yield_now().await;
             }
             Ok(appended)
+        })
+    }
+
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            match self.flaw {
+                FlashIsStored => {
+                    self.log.append(partition, drafts.clone()).await?;
+                }
+                FlashIsLost => return Ok(()),
+                FlashUnbounded => {
+                    for part in drafts.chunks(100) {
+                        self.log.flash(partition, part.to_vec()).await?;
+                    }
+                    return Ok(());
+                }
+                _ => {}
+            }
+            self.log.flash(partition, drafts).await
         })
     }
 
@@ -264,6 +341,10 @@ impl EventLog for FlawedLog {
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         self.log.time_ms()
     }
+
+    fn records(&self) -> &dyn Records {
+        self
+    }
 }
 
 struct FlawedTail {
@@ -285,7 +366,9 @@ impl Tail for FlawedTail {
                     (TailNeverLevel, TailStep::Level)
                     | (TailHidesRewinding, TailStep::Rewound { .. }) => continue,
                     (TailForgetsWhenDropped, _) => tokio::task::yield_now().await,
-                    (TailRepeats, TailStep::Events(..)) => self.again = Some(step.clone()),
+                    (TailRepeats, TailStep::Events(..)) | (FlashRepeats, TailStep::Flash(..)) => {
+                        self.again = Some(step.clone())
+                    }
                     (TailSwaps, TailStep::Events(_, events)) => events.reverse(),
                     (TailSkips, TailStep::Events(_, events)) => {
                         self.steps += 1;

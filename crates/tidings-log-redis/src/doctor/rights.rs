@@ -43,10 +43,22 @@ fn harmless(key: &str) -> Vec<Probe> {
         // On another one, which is not there: a text that does not expire would stay.
         ("persist", cmd(&["PERSIST", &format!("{key}:absent")])),
         ("pexpire", cmd(&["PEXPIRE", key, "5000"])),
+        // These, too, would end the text.
+        (
+            "pexpireat",
+            cmd(&["PEXPIREAT", &format!("{key}:absent"), "1"]),
+        ),
+        ("del", cmd(&["DEL", &format!("{key}:absent")])),
+        ("pttl", cmd(&["PTTL", key])),
         ("hget", cmd(&["HGET", key, "f"])),
         ("hmget", cmd(&["HMGET", key, "f"])),
         ("hgetall", cmd(&["HGETALL", key])),
+        ("hkeys", cmd(&["HKEYS", key])),
+        ("hvals", cmd(&["HVALS", key])),
         ("hdel", cmd(&["HDEL", key, "f"])),
+        ("zrem", cmd(&["ZREM", key, "m"])),
+        ("zscore", cmd(&["ZSCORE", key, "m"])),
+        ("zrangebyscore", cmd(&["ZRANGEBYSCORE", key, "0", "0"])),
         ("llen", cmd(&["LLEN", key])),
         ("lindex", cmd(&["LINDEX", key, "0"])),
         ("lrange", cmd(&["LRANGE", key, "0", "0"])),
@@ -77,6 +89,7 @@ fn creating(key: &str) -> Vec<Probe> {
         ("hset", cmd(&["HSET", key, "f", "v"])),
         ("hsetnx", cmd(&["HSETNX", key, "f", "v"])),
         ("rpush", cmd(&["RPUSH", key, "v"])),
+        ("zadd", cmd(&["ZADD", key, "1", "m"])),
     ]
 }
 

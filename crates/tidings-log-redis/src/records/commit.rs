@@ -8,20 +8,21 @@ use rand::Rng as _;
 use redis::{Cmd, Value};
 use tidings_core::record::OUTLIVES_DEADLINE;
 use tidings_core::{
-    Appended, Commit, CommitOutcome, Committed, EventId, LogError, Outcome, Partition, RecordKey,
-    Version,
+    Appended, Commit, CommitOutcome, Committed, Draft, EventId, LogError, Outcome, Partition,
+    RecordKey, Version,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::owners::name;
 use super::{Recording, item, member, millis};
 use crate::entry::{bytes_of, integer_id, print_attributes};
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::link::Node;
-use crate::scripts::{self, COMMIT};
+use crate::scripts::{self, COMMIT, FLASH, Script};
 use crate::topology::jittered;
 
-/// How often a commit finds its script forgotten before that is taken for a failure.
+/// How often a call finds its script forgotten before that is taken for a failure.
 const LOADS: u32 = 3;
 
 /// A busy node is asked again after this, doubled each time up to 16 times as long.
@@ -39,6 +40,7 @@ impl Recording {
             Ok(Answer::Stored(..)) => "stored",
             Ok(Answer::Known(_)) => "known",
             Ok(Answer::Other(CommitOutcome::Gone)) => "gone",
+            Ok(Answer::Other(CommitOutcome::Fenced)) => "fenced",
             Ok(Answer::Other(CommitOutcome::Duplicate { .. })) => "duplicate",
             Ok(Answer::Other(_)) => "conflict",
             Err(LogError::Full(_)) => "full",
@@ -80,7 +82,7 @@ impl Recording {
         let (mut unknown, mut pause) = (false, BUSY_PAUSE);
         loop {
             let routes = self.topology.routes();
-            let failure = match self.ask_once(routes.node(partition), &cmd).await {
+            let failure = match self.ask_once(routes.node(partition), &COMMIT, &cmd).await {
                 Ok(answer) => {
                     self.is_back(partition);
                     return parse_answer(answer).ok_or_else(|| {
@@ -123,8 +125,13 @@ impl Recording {
     }
 
     /// On the connection for appends: the pooled ones are asked whether they live each time that
-    /// they are used.
-    async fn ask_once(&self, node: &Node, cmd: &Cmd) -> Result<Value, Failure> {
+    /// they are used, which costs Redis as much as a small script.
+    pub(super) async fn ask_once(
+        &self,
+        node: &Node,
+        script: &Script,
+        cmd: &Cmd,
+    ) -> Result<Value, Failure> {
         let linking = &self.topology.linking;
         let mut link = node.append_link().await?;
         for _ in 0..LOADS {
@@ -137,17 +144,43 @@ impl Recording {
                 }
                 other => return other,
             }
-            let loaded = COMMIT.load(&mut link.link, linking.patience.response, &linking.metrics);
+            let loaded = script.load(&mut link.link, linking.patience.response, &linking.metrics);
             if let Err(failure) = loaded.await {
                 node.drop_append_link(&link).await;
                 return Err(match failure {
-                    // The commit itself was answered: it was not executed.
+                    // The call itself was answered: it was not executed.
                     Failure::Lost(reason) => Failure::Unreachable(reason),
                     other => other,
                 });
             }
         }
         Err(Failure::NoScript)
+    }
+
+    /// Hands out flash events: one try.
+    pub(crate) async fn flash(
+        &self,
+        partition: Partition,
+        drafts: &[Draft],
+    ) -> Result<(), LogError> {
+        let mut cmd = FLASH.call(&[self.keys.flash(partition)]);
+        for draft in drafts {
+            print_flash(&mut cmd, draft);
+        }
+        let routes = self.topology.routes();
+        let Err(failure) = self.ask_once(routes.node(partition), &FLASH, &cmd).await else {
+            return Ok(());
+        };
+        if failure.wants_resolving() {
+            self.look_for_it(routes.generation);
+        }
+        let reason = failure.reason().to_owned();
+        Err(match failure {
+            Failure::Lost(_) => LogError::FateUnknown(reason),
+            Failure::Full(_) => LogError::Full(reason),
+            Failure::Refused(_) => LogError::Refused(reason),
+            _ => LogError::Unavailable(reason),
+        })
     }
 
     fn script_call(&self, partition: Partition, commit: &Commit) -> Cmd {
@@ -163,12 +196,24 @@ impl Recording {
             .arg(millis(OUTLIVES_DEADLINE))
             .arg(&commit.answer[..])
             .arg(names.drafts)
-            .arg(usize::from(commit.fires.is_some()))
+            .arg(
+                commit
+                    .incarnation
+                    .map_or_else(String::new, |id| id.to_string()),
+            );
+        match &commit.adopts {
+            Some(orphan) => cmd
+                .arg(orphan.incarnation.to_string())
+                .arg(name(&orphan.record)),
+            None => cmd.arg("").arg(""),
+        };
+        cmd.arg(usize::from(commit.fires.is_some()))
             .arg(commit.expects.len())
             .arg(commit.puts.len())
             .arg(commit.removes.len())
             .arg(commit.deadlines.len())
-            .arg(commit.outbox.len());
+            .arg(commit.outbox.len())
+            .arg(commit.flash.len());
         if let Some(fired) = &commit.fires {
             let (_, standing) = names.record(&fired.record);
             cmd.arg(standing)
@@ -187,13 +232,19 @@ impl Recording {
                 Some(lifetime) => cmd.arg(millis(lifetime)),
                 None => cmd.arg(""),
             };
+            cmd.arg(name(&put.key));
+            match put.owner {
+                Some(owner) => cmd.arg(owner.to_string()),
+                None => cmd.arg(""),
+            };
         }
         for key in &commit.removes {
             let (record, standing) = names.record(key);
             cmd.arg(record)
                 .arg(standing)
                 .arg(names.kind(key))
-                .arg(&*key.id);
+                .arg(&*key.id)
+                .arg(name(key));
         }
         for set in &commit.deadlines {
             let (record, standing) = names.record(&set.record);
@@ -210,6 +261,9 @@ impl Recording {
         for entry in &commit.outbox {
             cmd.arg(item::print(entry));
         }
+        for draft in &commit.flash {
+            print_flash(&mut cmd, draft);
+        }
         for draft in &commit.drafts {
             cmd.arg(draft.topic.as_str())
                 .arg(&*draft.kind)
@@ -225,6 +279,14 @@ impl Recording {
         }
         cmd
     }
+}
+
+/// A flash event, as flashing.lua takes it.
+fn print_flash(cmd: &mut Cmd, draft: &Draft) {
+    cmd.arg(draft.topic.as_str())
+        .arg(&*draft.kind)
+        .arg(print_attributes(draft.attributes.as_deref()))
+        .arg(&draft.data[..]);
 }
 
 /// The keys of a commit, and the numbers by which its arguments name them.
@@ -244,6 +306,10 @@ impl<'a> Names<'a> {
                 keys.log(partition),
                 keys.committed(partition, commit.id),
                 keys.outbox(partition),
+                keys.flash(partition),
+                keys.leases(partition),
+                keys.owned(partition),
+                keys.owners(partition),
             ],
             records: HashMap::new(),
             kinds: HashMap::new(),
@@ -330,6 +396,7 @@ fn parse_answer(answer: Value) -> Option<Answer> {
                 id: integer_id(&parts.next()?)?,
             })
         }
+        b"fenced" => Answer::Other(CommitOutcome::Fenced),
         b"gone" => Answer::Other(CommitOutcome::Gone),
         b"conflict" => Answer::Other(CommitOutcome::Conflict),
         _ => return None,

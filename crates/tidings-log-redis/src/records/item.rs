@@ -16,6 +16,7 @@ use crate::entry::{parse_attributes, print_attributes};
 const VERSION: u8 = 1;
 
 const DRAFT: u8 = b'd';
+const FLASH: u8 = b'f';
 const COMMAND: u8 = b'c';
 const CALL: u8 = b'h';
 
@@ -27,17 +28,11 @@ pub(super) fn print(item: &OutboxItem) -> Vec<u8> {
     match item {
         OutboxItem::Draft(draft) => {
             out.put_u8(DRAFT);
-            part(&mut out, draft.topic.as_str().as_bytes());
-            part(&mut out, draft.kind.as_bytes());
-            let attributes = print_attributes(draft.attributes.as_deref());
-            part(&mut out, attributes.as_bytes());
-            out.put_u8(draft.dedup.is_some().into());
-            if let Some(dedup) = &draft.dedup {
-                part(&mut out, dedup.scope.as_bytes());
-                part(&mut out, dedup.key.as_bytes());
-                out.put_u64(dedup.lifetime_ms);
-            }
-            part(&mut out, &draft.data);
+            print_draft(&mut out, draft);
+        }
+        OutboxItem::Flash(draft) => {
+            out.put_u8(FLASH);
+            print_draft(&mut out, draft);
         }
         OutboxItem::Command(command) => {
             out.put_u8(COMMAND);
@@ -73,20 +68,8 @@ pub(super) fn parse(bytes: Bytes) -> Option<OutboxItem> {
         return None;
     }
     let item = match rest.byte()? {
-        DRAFT => OutboxItem::Draft(Draft {
-            topic: Topic::parse(&rest.text()?).ok()?,
-            kind: rest.text()?,
-            attributes: parse_attributes(&rest.part()?)?,
-            dedup: match rest.byte()? {
-                0 => None,
-                _ => Some(Dedup {
-                    scope: rest.text()?,
-                    key: rest.text()?,
-                    lifetime_ms: rest.number()?,
-                }),
-            },
-            data: rest.part()?,
-        }),
+        DRAFT => OutboxItem::Draft(rest.draft()?),
+        FLASH => OutboxItem::Flash(rest.draft()?),
         COMMAND => OutboxItem::Command(Command {
             kind: rest.text()?,
             placement_key: rest.text()?,
@@ -103,6 +86,20 @@ pub(super) fn parse(bytes: Bytes) -> Option<OutboxItem> {
         _ => return None,
     };
     rest.0.is_empty().then_some(item)
+}
+
+fn print_draft(out: &mut Vec<u8>, draft: &Draft) {
+    part(out, draft.topic.as_str().as_bytes());
+    part(out, draft.kind.as_bytes());
+    let attributes = print_attributes(draft.attributes.as_deref());
+    part(out, attributes.as_bytes());
+    out.put_u8(draft.dedup.is_some().into());
+    if let Some(dedup) = &draft.dedup {
+        part(out, dedup.scope.as_bytes());
+        part(out, dedup.key.as_bytes());
+        out.put_u64(dedup.lifetime_ms);
+    }
+    part(out, &draft.data);
 }
 
 fn part(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -146,6 +143,23 @@ impl Rest {
         Some(Arc::from(std::str::from_utf8(&self.part()?).ok()?))
     }
 
+    fn draft(&mut self) -> Option<Draft> {
+        Some(Draft {
+            topic: Topic::parse(&self.text()?).ok()?,
+            kind: self.text()?,
+            attributes: parse_attributes(&self.part()?)?,
+            dedup: match self.byte()? {
+                0 => None,
+                _ => Some(Dedup {
+                    scope: self.text()?,
+                    key: self.text()?,
+                    lifetime_ms: self.number()?,
+                }),
+            },
+            data: self.part()?,
+        })
+    }
+
     /// Stops where the bytes do, whatever the count says.
     fn list<T>(&mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.count()?;
@@ -187,8 +201,9 @@ mod tests {
             patience: Duration::from_nanos(5_000_000_001),
         };
         vec![
-            OutboxItem::Draft(plain),
+            OutboxItem::Draft(plain.clone()),
             OutboxItem::Draft(full),
+            OutboxItem::Flash(plain),
             OutboxItem::Command(command),
             OutboxItem::Call(call),
         ]

@@ -1,22 +1,25 @@
--- Changes records together with the events of their partition, all or nothing (LOG.md §6); after
--- appending.lua.
+-- Changes records together with the events of their partition, all or nothing (LOG.md §6, §7); after
+-- appending.lua and flashing.lua.
 --
--- KEYS: state, log, result, outbox; then records (a hash: v version, d document), each followed by its
+-- KEYS: state, log, result, outbox, flash, leases, owned, owners; then records (a hash: v version, d document), each followed by its
 --       deadlines (a hash: names and times), and sorted sets of all deadlines of a kind, which the
 --       arguments name by their number; then the drafts'.
 -- ARGV: the commit's id, how long it is remembered in ms, start of sequence, caller's ms, retention in ms,
 --       cap (0 = none), what a record outlives its deadlines by in ms, the answer, the number of the
---       drafts' first key, and how many follow of
+--       drafts' first key, the incarnation whose commit it is or '', the owner whose orphan it adopts or '',
+--       that record's name or '', and how many follow of
 --         fired deadlines: deadlines, kind, member, name, time
 --         expected versions: record, version
---         documents: record, deadlines, document, lifetime in ms or ''
---         removed records: record, deadlines, kind, id
+--         documents: record, deadlines, document, lifetime in ms or '', name, owner or ''
+--         removed records: record, deadlines, kind, id, name
 --         deadlines to set: record, deadlines, kind, member, name, time or '' (to clear)
---         outbox entries: the entry;
+--         outbox entries: the entry
+--         flash events: topic, kind, attributes, data;
 --       then all of these, then the drafts.
 -- Answers a word, and 'stored': version and ids; 'known': what the first try stored; 'duplicate': which draft,
--- and the first one's id; 'gone', 'conflict'.
+-- and the first one's id; 'gone', 'fenced', 'conflict'. A record's name is '<kind>:<id>'.
 local state, log, result = KEYS[1], KEYS[2], call('GET', KEYS[3])
+local leases, owned, owners = KEYS[6], KEYS[7], KEYS[8]
 
 -- An answer that changes nothing, after a write that changes nothing: a replica refuses it.
 local function unchanged(...)
@@ -27,12 +30,14 @@ end
 if result then
   return unchanged('known', result)
 end
-local fires, expects = 16, 16 + 5 * ARGV[10]
-local puts = expects + 2 * ARGV[11]
-local removes = puts + 4 * ARGV[12]
-local deadlines = removes + 4 * ARGV[13]
-local outbox = deadlines + 6 * ARGV[14]
-local drafts = outbox + ARGV[15]
+local incarnation, lost = ARGV[10], ARGV[11]
+local fires, expects = 20, 20 + 5 * ARGV[13]
+local puts = expects + 2 * ARGV[14]
+local removes = puts + 6 * ARGV[15]
+local deadlines = removes + 5 * ARGV[16]
+local outbox = deadlines + 6 * ARGV[17]
+local flashes = outbox + ARGV[18]
+local drafts = flashes + 4 * ARGV[19]
 
 -- First all that can stand against it: from the first write on nothing does.
 for at = fires, expects - 1, 5 do
@@ -40,6 +45,12 @@ for at = fires, expects - 1, 5 do
   if not standing or standing + 0 ~= ARGV[at + 4] + 0 then
     return unchanged('gone')
   end
+end
+if lost ~= '' and (call('HGET', owners, ARGV[12]) ~= lost or call('ZSCORE', leases, lost)) then
+  return unchanged('gone')
+end
+if incarnation ~= '' and not call('ZSCORE', leases, incarnation) then
+  return unchanged('fenced')
 end
 for at = expects, puts - 1, 2 do
   if (call('HGET', KEYS[ARGV[at] + 0], 'v') or '0') ~= ARGV[at + 1] then
@@ -86,8 +97,29 @@ for at = fires, expects - 1, 5 do
   call('ZREM', KEYS[ARGV[at + 1] + 0], ARGV[at + 2])
   call('HDEL', KEYS[ARGV[at] + 0], ARGV[at + 3])
 end
-for at = puts, removes - 1, 4 do
+-- Makes a record somebody's, or nobody's ('').
+local any = call('EXISTS', owners) == 1
+local function own(name, owner)
+  local before = any and call('HGET', owners, name)
+  if before == owner then
+    return
+  elseif before then
+    call('ZREM', owned, before .. ':' .. name)
+  end
+  if owner ~= '' then
+    any = true
+    call('HSET', owners, name, owner)
+    call('ZADD', owned, '0', owner .. ':' .. name)
+  elseif before then
+    call('HDEL', owners, name)
+  end
+end
+if lost ~= '' then
+  own(ARGV[12], '')
+end
+for at = puts, removes - 1, 6 do
   local record = KEYS[ARGV[at] + 0]
+  own(ARGV[at + 4], ARGV[at + 5])
   call('HSET', record, 'v', version, 'd', ARGV[at + 2])
   if ARGV[at + 3] == '' then
     call('PERSIST', record)
@@ -99,7 +131,8 @@ for at = puts, removes - 1, 4 do
     call('PEXPIREAT', record, format('%d', ends))
   end
 end
-for at = removes, deadlines - 1, 4 do
+for at = removes, deadlines - 1, 5 do
+  own(ARGV[at + 4], '')
   for _, name in ipairs(call('HKEYS', KEYS[ARGV[at + 1] + 0])) do
     call('ZREM', KEYS[ARGV[at + 2] + 0], name .. ':' .. ARGV[at + 3])
   end
@@ -120,8 +153,11 @@ for at = deadlines, outbox - 1, 6 do
     end
   end
 end
-for at = outbox, drafts - 1 do
+for at = outbox, flashes - 1 do
   call('XADD', KEYS[4], '*', 'c', ARGV[1], 'i', format('%d', at - outbox), 'b', ARGV[at])
+end
+if flashes < drafts then
+  flash(KEYS[5], flashes, ARGV[19])
 end
 call('SET', KEYS[3], result .. '\n' .. ARGV[8], 'PX', ARGV[2])
 return { 'stored', result }

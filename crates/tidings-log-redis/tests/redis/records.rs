@@ -31,7 +31,55 @@ fn put(id: &str, document: &str) -> Put {
         key: key(id),
         document: document.to_owned().into(),
         lifetime: None,
+        owner: None,
     }
+}
+
+/// Uses everything that there is about records.
+pub(crate) async fn works(options: RedisOptions) -> Result<()> {
+    let log = common::connect(options).await?;
+    let deadline = |name: &str, at_ms| SetDeadline {
+        record: key("works"),
+        name: name.into(),
+        at_ms,
+    };
+    let first = Commit {
+        puts: vec![
+            Put {
+                lifetime: Some(Duration::from_secs(60)),
+                ..put("works", "1")
+            },
+            put("other", "1"),
+        ],
+        deadlines: vec![deadline("n", Some(5)), deadline("m", Some(6))],
+        drafts: vec![draft("test/works", "1")],
+        outbox: vec![OutboxItem::Draft(draft("test/works", "1"))],
+        ..commit()
+    };
+    let second = |due| Commit {
+        fires: due,
+        expects: vec![(key("none"), Version::ABSENT)],
+        puts: vec![put("works", "2")],
+        removes: vec![key("other")],
+        deadlines: vec![deadline("m", None)],
+        ..commit()
+    };
+    log.commit(HERE, first).await?;
+    let due = log.due(HERE, vec!["test.kind".into()], 1).await?.deadlines;
+    let outcome = log.commit(HERE, second(due.into_iter().next())).await?;
+    assert!(
+        matches!(outcome, CommitOutcome::Committed(_)),
+        "{outcome:?}"
+    );
+    assert_eq!(number_of(&log, "works").await?.1, 2);
+    assert_eq!(log.outbox_depth(HERE).await?, 1);
+    let Relay::Entries(entries) = log.relay(HERE, RelayId(1), Vec::new(), 9).await? else {
+        anyhow::bail!("an entry waits");
+    };
+    let delivered = entries.iter().map(|entry| entry.id).collect();
+    let turn = log.relay(HERE, RelayId(1), delivered, 9).await?;
+    assert_eq!(turn, Relay::Empty);
+    Ok(())
 }
 
 async fn number_of(log: &RedisLog, id: &str) -> Result<(Version, u64)> {

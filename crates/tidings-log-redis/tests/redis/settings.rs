@@ -191,6 +191,7 @@ async fn an_acl_user_needs_only_what_is_documented() -> Result<()> {
     let url = format!("redis://hub:pass@{}", server.address());
     works(common::options(&url)).await?;
     crate::ingest::drains(&common::options(&url), &server).await?;
+    crate::records::works(common::options(&url)).await?;
     let foreign = RedisOptions {
         prefix: "foreign".into(),
         ..common::options(&url)

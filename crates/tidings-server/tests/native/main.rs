@@ -1,6 +1,7 @@
 //! The native API of a running instance, over real sockets and the memory log.
 
 mod abuse;
+mod alone;
 mod bad_input;
 mod command_line;
 mod common;

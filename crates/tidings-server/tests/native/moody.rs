@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidings_adapter::Hub;
 use tidings_core::{
     Appended, BoxFuture, Clock, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError,
-    Page, PageLimit, Partition, Partitions, Placed, Settled, Tail, Verdict,
+    Page, PageLimit, Partition, Partitions, Placed, Records, Settled, Tail, Verdict,
 };
 use tidings_log_memory::MemoryLog;
 
@@ -112,6 +112,14 @@ impl EventLog for MoodyLog {
         Box::pin(async move { Err(failure) })
     }
 
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.flash(partition, drafts)
+    }
+
     fn read(
         &self,
         topic: &Placed,
@@ -170,5 +178,9 @@ impl EventLog for MoodyLog {
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         self.log.time_ms()
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.log.records()
     }
 }

@@ -62,7 +62,8 @@ pub struct Setup {
 }
 
 impl Default for Setup {
-    /// Two instances over a log in memory, with everything else as it is in production.
+    /// Two instances over a log in memory, with everything else as it is in production, but for the
+    /// hubs' own probes: they would move a partition on at moments that no case knows.
     fn default() -> Self {
         Self {
             logs: Logs::Memory,

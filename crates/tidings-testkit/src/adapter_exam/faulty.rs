@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::{
-    Appended, BoxFuture, Draft, Durability, EventId, EventLog, Filled, From, Head, LogError, Page,
-    PageLimit, Partition, Partitions, Placed, Settled, Tail, TailStep, Verdict,
+    Appended, Beat, BoxFuture, Commit, CommitOutcome, Draft, Due, Durability, EventId, EventLog,
+    Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page, PageLimit, Partition,
+    Partitions, Placed, Record, RecordKey, Records, Relay, RelayId, Settled, Tail, TailStep,
+    Verdict,
 };
 use tokio::sync::watch;
 
@@ -18,9 +20,9 @@ pub enum Fault {
     None,
     /// It is out of reach: every call fails, tails are down.
     Away,
-    /// It has no room: appends fail, nothing is stored.
+    /// It has no room: appends and commits fail, nothing is stored.
     Full,
-    /// The answers to appends are lost: they are stored, and nobody knows.
+    /// The answers to appends and commits are lost: they are stored, and nobody knows.
     Unsure,
     /// Tails bring nothing, and do not know it: connected, healthy, and deaf.
     Deaf,
@@ -87,6 +89,21 @@ impl EventLog for Faulty {
         })
     }
 
+    fn flash(
+        &self,
+        partition: Partition,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            let log = self.reach()?;
+            let fault = *self.fault.borrow();
+            match fault {
+                Fault::Full => Err(LogError::Full("as the exam wants it".into())),
+                _ => log.flash(partition, drafts).await,
+            }
+        })
+    }
+
     fn read(
         &self,
         topic: &Placed,
@@ -144,6 +161,97 @@ impl EventLog for Faulty {
 
     fn time_ms(&self) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(async move { self.reach()?.time_ms().await })
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
+    }
+}
+
+impl Records for Faulty {
+    fn load(
+        &self,
+        partition: Partition,
+        keys: Vec<RecordKey>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, LogError>> {
+        Box::pin(async move { self.reach()?.records().load(partition, keys).await })
+    }
+
+    fn commit(
+        &self,
+        partition: Partition,
+        commit: Commit,
+    ) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            let fault = *self.fault.borrow();
+            match fault {
+                Fault::Full => Err(LogError::Full("as the exam wants it".into())),
+                Fault::Unsure => {
+                    records.commit(partition, commit).await?;
+                    Err(LogError::FateUnknown("as the exam wants it".into()))
+                }
+                _ => records.commit(partition, commit).await,
+            }
+        })
+    }
+
+    fn due(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Due, LogError>> {
+        Box::pin(async move { self.reach()?.records().due(partition, kinds, limit).await })
+    }
+
+    fn relay(
+        &self,
+        partition: Partition,
+        relay: RelayId,
+        delivered: Vec<OutboxId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Relay, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.relay(partition, relay, delivered, limit).await
+        })
+    }
+
+    fn outbox_depth(&self, partition: Partition) -> BoxFuture<'_, Result<u64, LogError>> {
+        Box::pin(async move { self.reach()?.records().outbox_depth(partition).await })
+    }
+
+    fn beat(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Beat, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.beat(partition, incarnation, lease).await
+        })
+    }
+
+    fn leave(
+        &self,
+        partition: Partition,
+        incarnation: IncarnationId,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move { self.reach()?.records().leave(partition, incarnation).await })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        kinds: Vec<Arc<str>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.orphans(partition, kinds, limit).await
+        })
     }
 }
 

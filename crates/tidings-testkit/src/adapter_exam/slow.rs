@@ -14,7 +14,7 @@ pub(super) async fn a_slow_reader_costs_nobody_else(dialect: &dyn Dialect) -> Re
     // A window that the slow reader falls behind: it must read from the log.
     let limits = Limits {
         window_bytes: 1024 * 1024,
-        ..Limits::default()
+        ..Setup::default().limits
     };
     let setup = Setup {
         limits,

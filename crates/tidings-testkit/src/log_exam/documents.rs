@@ -230,6 +230,7 @@ pub(super) async fn too_large_commits_are_refused(subject: &dyn Subject) -> Resu
         key: RecordKey::new(kind, id),
         document: vec![b'x'; document].into(),
         lifetime: None,
+        owner: None,
     };
     let fits = Commit {
         puts: puts(RECORDS_PER_COMMIT_MAX),

@@ -49,6 +49,7 @@ pub(super) fn put(key: &RecordKey, document: impl Into<Bytes>) -> Put {
         key: key.clone(),
         document: document.into(),
         lifetime: None,
+        owner: None,
     }
 }
 

@@ -146,6 +146,8 @@ pub(super) async fn of_many_committers_none_is_overwritten(subject: &dyn Subject
 async fn count_up(log: &dyn EventLog, topic: &Placed) -> Result<bool> {
     let counter = key("counter");
     let there = load(log, &counter).await?;
+    // Others come in between, also where nothing ever waits.
+    tokio::task::yield_now().await;
     let version = there.as_ref().map_or(Version::ABSENT, |r| r.version);
     let count = there.map_or(Ok(0), |r| {
         String::from_utf8_lossy(&r.document).parse::<usize>()

@@ -129,7 +129,7 @@ impl World {
         self.session.handle(self.now, input, &mut actions);
         for action in actions.drain() {
             match action {
-                Action::Send(frame) => {
+                Action::Send(frame) | Action::SendFirst(frame) => {
                     let text = [frame.head, frame.body, frame.tail].concat();
                     let frame: Value = serde_json::from_slice(&text).expect("JSON");
                     match frame["type"] == "ping" {
@@ -138,10 +138,14 @@ impl World {
                     }
                 }
                 Action::Subscribe { sub, from, .. } => {
-                    let Start::From(from) = from else { panic!("a place") };
+                    let Start::From(from) = from else {
+                        panic!("a place")
+                    };
                     self.begin(sub, from, None, false);
                 }
-                Action::Fetch { sub, from, until, .. } => self.begin(sub, from, until, true),
+                Action::Fetch {
+                    sub, from, until, ..
+                } => self.begin(sub, from, until, true),
                 Action::Unsubscribe(sub) => self.readings.retain(|one| one.sub != sub),
                 Action::Commit { tag, command } => self.commits.push_back((tag, command)),
                 Action::SetTimer { .. } => {}
@@ -186,14 +190,18 @@ impl World {
         };
         let known = &self.log[..self.level];
         let next = known.iter().filter(|event| event.event().id > one.place);
-        let in_range = |event: &&Arc<dyn Printed>| one.until.is_none_or(|until| event.event().id <= until);
+        let in_range =
+            |event: &&Arc<dyn Printed>| one.until.is_none_or(|until| event.event().id <= until);
         // Batches of two: a replay takes several turns.
         let events: Vec<_> = next.filter(in_range).take(2).cloned().collect();
         if !one.is_fetch && !one.announced {
             one.announced = true;
             let place = one.place;
             self.readings.push_back(one);
-            return self.feed(Input::Subscribed { sub, at: &at(place) });
+            return self.feed(Input::Subscribed {
+                sub,
+                at: &at(place),
+            });
         }
         if let Some(last) = events.last() {
             let before = at(one.place);
@@ -203,10 +211,17 @@ impl World {
             let batch = Batch { events, before };
             return self.feed(Input::Events { sub, batch: &batch });
         }
-        let level = if self.level == 0 { EventId::ORIGIN } else { id(self.level - 1) };
+        let level = if self.level == 0 {
+            EventId::ORIGIN
+        } else {
+            id(self.level - 1)
+        };
         if one.is_fetch {
             if one.until.is_none_or(|until| until <= level) {
-                return self.feed(Input::Fetched { sub, verdict: Verdict::Ok });
+                return self.feed(Input::Fetched {
+                    sub,
+                    verdict: Verdict::Ok,
+                });
             }
             self.readings.push_back(one);
             return;
@@ -215,7 +230,10 @@ impl World {
         let place = one.place;
         self.readings.push_back(one);
         if tell {
-            self.feed(Input::CaughtUp { sub, at: &at(place) });
+            self.feed(Input::CaughtUp {
+                sub,
+                at: &at(place),
+            });
         }
     }
 
@@ -295,11 +313,17 @@ fn judge(world: &World, which: usize) -> Result<(), TestCaseError> {
     let mut lives = 0;
     let follow = |last: &mut Option<usize>, live: &[usize], acked: &[String]| {
         for number in live {
-            prop_assert!(last.is_none_or(|last| last < *number), "{number} after {last:?}");
+            prop_assert!(
+                last.is_none_or(|last| last < *number),
+                "{number} after {last:?}"
+            );
             let from = last.map_or(*number, |last| last + 1);
             for missing in (from..*number).filter(wanted) {
                 let id = format!("00000000-0000-4000-8000-{missing:012}");
-                prop_assert!(which == 2 && acked.contains(&id), "{missing} is missing before {number}");
+                prop_assert!(
+                    which == 2 && acked.contains(&id),
+                    "{missing} is missing before {number}"
+                );
             }
             *last = Some(*number);
         }
@@ -327,9 +351,15 @@ fn judge(world: &World, which: usize) -> Result<(), TestCaseError> {
             if let Some(head) = replay.last() {
                 let all: Vec<usize> = (0..=*head).filter(wanted).collect();
                 prop_assert_eq!(replay, &all[..], "a replay has all");
-                prop_assert!(last.is_none_or(|last| last <= *head), "{last:?} came before a replay up to {head}");
+                prop_assert!(
+                    last.is_none_or(|last| last <= *head),
+                    "{last:?} came before a replay up to {head}"
+                );
             }
-            prop_assert!(last <= replay.last().copied(), "what came live is in the replay");
+            prop_assert!(
+                last <= replay.last().copied(),
+                "what came live is in the replay"
+            );
             last = last.max(replay.last().copied());
             part.clear();
         }
