@@ -14,7 +14,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidings_adapter::{Attributes, Command, Decision, Draft, RecordKey, RecordKind, State, Trigger};
+use tidings_adapter::{
+    Attributes, Command, Decision, Draft, RecordKey, RecordKind, State, Trigger,
+};
 
 use crate::answer::{Refusal, done, refused, to_json};
 use crate::keys;
@@ -102,28 +104,98 @@ pub(crate) struct Seat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
-    Create { fields: Map<String, Value>, nonce: String, op: Option<String> },
-    Enrol { nonce: String, seats: Vec<Seat> },
-    Open { nonce: String, op: Option<String> },
-    Update { set: Map<String, Value>, op: Option<String> },
-    End { op: Option<String> },
-    Sweep { page: usize },
-    Add { seat: Seat, nonce: String, op: Option<String> },
-    Remove { user: u64, nonce: String, by: u64 },
-    Profile { profile: Profile, told: bool },
-    Presence { user: u64, online: bool, version: u64, active: u64 },
-    Post { new: New, op: Option<String> },
-    Edit { message: u64, content: Option<Value>, attachments: Option<Vec<Value>>, op: Option<String> },
-    Delete { message: u64, op: Option<String> },
+    Create {
+        fields: Map<String, Value>,
+        nonce: String,
+        op: Option<String>,
+    },
+    Enrol {
+        nonce: String,
+        seats: Vec<Seat>,
+    },
+    Open {
+        nonce: String,
+        op: Option<String>,
+    },
+    Update {
+        set: Map<String, Value>,
+        op: Option<String>,
+    },
+    End {
+        op: Option<String>,
+    },
+    Sweep {
+        page: usize,
+    },
+    Add {
+        seat: Seat,
+        nonce: String,
+        op: Option<String>,
+    },
+    Remove {
+        user: u64,
+        nonce: String,
+        by: u64,
+    },
+    Profile {
+        profile: Profile,
+        told: bool,
+    },
+    Presence {
+        user: u64,
+        online: bool,
+        version: u64,
+        active: u64,
+    },
+    Post {
+        new: New,
+        op: Option<String>,
+    },
+    Edit {
+        message: u64,
+        content: Option<Value>,
+        attachments: Option<Vec<Value>>,
+        op: Option<String>,
+    },
+    Delete {
+        message: u64,
+        op: Option<String>,
+    },
     /// An event that only passes through, with the data that is its payload.
-    Tell { event: String, payload: Value, result: Value, except: Option<u64>, retained: bool, actor: Option<u64>, op: Option<String> },
-    Read { user: u64, message: u64 },
-    ReadAll { user: u64 },
-    React { user: u64, message: u64, emoji: String },
-    Unreact { user: u64, message: u64, emoji: String },
-    Typing { user: u64 },
+    Tell {
+        event: String,
+        payload: Value,
+        result: Value,
+        except: Option<u64>,
+        retained: bool,
+        actor: Option<u64>,
+        op: Option<String>,
+    },
+    Read {
+        user: u64,
+        message: u64,
+    },
+    ReadAll {
+        user: u64,
+    },
+    React {
+        user: u64,
+        message: u64,
+        emoji: String,
+    },
+    Unreact {
+        user: u64,
+        message: u64,
+        emoji: String,
+    },
+    Typing {
+        user: u64,
+    },
     /// Sums what a user has not read in these channels, which stand in one partition.
-    Unread { user: u64, channels: Vec<u64> },
+    Unread {
+        user: u64,
+        channels: Vec<u64>,
+    },
 }
 
 impl Ask {
@@ -246,7 +318,11 @@ impl<'a> Desk<'a> {
         data["kind"] = kind.into();
         data["channel_id"] = self.id.into();
         data["ts"] = (self.now_ms / 1000).into();
-        let draft = Draft::new(keys::topic(keys::OUT), format!("airsend.{kind}"), to_json(&data));
+        let draft = Draft::new(
+            keys::topic(keys::OUT),
+            format!("airsend.{kind}"),
+            to_json(&data),
+        );
         decision.publish_elsewhere(draft);
     }
 
@@ -264,11 +340,18 @@ impl RecordKind for Channels {
         let Trigger::Command(body) = trigger else {
             return Decision::default();
         };
-        let id = state.first().and_then(|(key, _)| key.id.get(2..)?.parse().ok());
+        let id = state
+            .first()
+            .and_then(|(key, _)| key.id.get(2..)?.parse().ok());
         let (Some(id), Ok(ask)) = (id, serde_json::from_slice::<Ask>(body)) else {
             return refused(Refusal::Invalid);
         };
-        let desk = Desk { rules: self, state: *state, id, now_ms };
+        let desk = Desk {
+            rules: self,
+            state: *state,
+            id,
+            now_ms,
+        };
         let op = ask.op();
         let known = op.as_ref().map(|op| desk.bytes(&keys::channel_op(id, op)));
         let decided = match known {
@@ -287,7 +370,10 @@ impl RecordKind for Channels {
                 }
                 decision
             }
-            Err(Stop::Load(loads)) => Decision { loads, ..Decision::default() },
+            Err(Stop::Load(loads)) => Decision {
+                loads,
+                ..Decision::default()
+            },
             Err(Stop::Refuse(refusal)) => refused(refusal),
         }
     }
@@ -305,21 +391,41 @@ impl Desk<'_> {
             Ask::Add { seat, nonce, .. } => self.add(seat, nonce),
             Ask::Remove { user, nonce, by } => self.remove(user, &nonce, by),
             Ask::Profile { profile, told } => self.profile(profile, told),
-            Ask::Presence { user, online, version, active } => {
-                self.presence(user, online, version, active)
-            }
+            Ask::Presence {
+                user,
+                online,
+                version,
+                active,
+            } => self.presence(user, online, version, active),
             Ask::Post { new, .. } => self.post(new),
-            Ask::Edit { message, content, attachments, .. } => {
-                self.edit(message, content, attachments)
-            }
+            Ask::Edit {
+                message,
+                content,
+                attachments,
+                ..
+            } => self.edit(message, content, attachments),
             Ask::Delete { message, .. } => self.delete(message),
-            Ask::Tell { event, payload, result, except, retained, actor, .. } => {
-                self.tell(&event, &payload, result, except, retained, actor)
-            }
+            Ask::Tell {
+                event,
+                payload,
+                result,
+                except,
+                retained,
+                actor,
+                ..
+            } => self.tell(&event, &payload, result, except, retained, actor),
             Ask::Read { user, message } => self.read(user, message),
             Ask::ReadAll { user } => self.read_all(user),
-            Ask::React { user, message, emoji } => self.react(user, message, emoji),
-            Ask::Unreact { user, message, emoji } => self.unreact(user, message, &emoji),
+            Ask::React {
+                user,
+                message,
+                emoji,
+            } => self.react(user, message, emoji),
+            Ask::Unreact {
+                user,
+                message,
+                emoji,
+            } => self.unreact(user, message, &emoji),
             Ask::Typing { user } => self.typing(user),
             Ask::Unread { user, channels } => self.unread(user, &channels),
         }

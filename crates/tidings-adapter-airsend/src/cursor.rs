@@ -56,11 +56,14 @@ impl Cursor {
         }
         for (joined, exception) in &self.exceptions {
             number(&mut bytes, *joined);
-            place(&mut bytes, match exception {
-                Exception::Over => 0,
-                Exception::Fresh => 1,
-                Exception::At(at) => at.as_integer().max(2),
-            });
+            place(
+                &mut bytes,
+                match exception {
+                    Exception::Over => 0,
+                    Exception::Fresh => 1,
+                    Exception::At(at) => at.as_integer().max(2),
+                },
+            );
         }
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -82,7 +85,9 @@ impl Cursor {
         };
         for _ in 0..take_number(rest)? {
             let partition = u16::try_from(take_number(rest)?).ok()?;
-            cursor.places.push((partition, EventId::from_integer(take_place(rest)?)?));
+            cursor
+                .places
+                .push((partition, EventId::from_integer(take_place(rest)?)?));
         }
         while !rest.is_empty() {
             let joined = take_number(rest)?;
@@ -148,7 +153,9 @@ mod tests {
             user: 91_010_000,
             changes: 300,
             own: at(1_767_225_600_000),
-            places: (0..16).map(|p| (p, at(1_767_225_600_000 + u64::from(p)))).collect(),
+            places: (0..16)
+                .map(|p| (p, at(1_767_225_600_000 + u64::from(p))))
+                .collect(),
             exceptions: vec![
                 (7, Exception::Over),
                 (200, Exception::Fresh),

@@ -26,7 +26,12 @@ pub(crate) fn event(printed: &dyn Printed, event_id: Option<&str>) -> Frame {
     let ms = printed.event().id.ms();
     let mut head = String::with_capacity(80 + event_id.map_or(0, str::len));
     // A number with three digits after the point, whatever they are.
-    let _ = write!(head, r#"{{"meta":{{"api":"v1","emitted_on":{}.{:03}"#, ms / 1000, ms % 1000);
+    let _ = write!(
+        head,
+        r#"{{"meta":{{"api":"v1","emitted_on":{}.{:03}"#,
+        ms / 1000,
+        ms % 1000
+    );
     if let Some(id) = event_id {
         // Letters, digits, `-` and `_`.
         let _ = write!(head, r#","event_id":"{id}""#);

@@ -21,7 +21,11 @@ pub(crate) enum Ask {
     /// Where does it lead?
     Look,
     /// A key is used for a body of this hash; answered by what the first one said.
-    Claim { hash: String, seed: u64, lifetime_ms: u64 },
+    Claim {
+        hash: String,
+        seed: u64,
+        lifetime_ms: u64,
+    },
 }
 
 /// A command to an entry.
@@ -67,7 +71,11 @@ impl RecordKind for Indexes {
                 }
                 Value::Null
             }
-            Ask::Claim { hash, seed, lifetime_ms } => match known {
+            Ask::Claim {
+                hash,
+                seed,
+                lifetime_ms,
+            } => match known {
                 Some(known) => known,
                 None => {
                     let claim = json!({ "hash": hash, "seed": seed });

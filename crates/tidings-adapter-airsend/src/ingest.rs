@@ -37,7 +37,10 @@ impl Ids {
     pub(crate) fn next(&self, now_ms: u64) -> u64 {
         let fresh = now_ms * 4096 + u64::from(rand::random::<u16>() % 4096);
         let next = |last: u64| Some(fresh.max(last + 1));
-        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+        match self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        {
             Ok(last) | Err(last) => fresh.max(last + 1),
         }
     }
@@ -94,7 +97,10 @@ impl Operation<'_> {
     async fn claim(&mut self, key: &str, op: &str, data: &Fields<'_>) -> Result<(), Problem> {
         // serde_json's maps are sorted: the order of members does not matter.
         let text = json!([op, data.all()]).to_string();
-        let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(text)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let lifetime = self.shared.settings.options.idempotency.0;
         let ask = index::Ask::Claim {
             hash: hash.clone(),

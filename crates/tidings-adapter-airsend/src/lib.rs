@@ -29,6 +29,7 @@ mod answer;
 mod channel;
 mod cursor;
 mod frames;
+mod fuzz;
 mod http;
 mod index;
 mod ingest;
@@ -53,10 +54,9 @@ use tidings_adapter::axum::routing::{get, post};
 use tidings_adapter::http::header::ORIGIN;
 use tidings_adapter::http::{HeaderMap, StatusCode};
 use tidings_adapter::jwt::{Algorithm, Checks, KeySet, KeySetOptions, KeySource, Verifier};
-use tidings_adapter::{
-    Adapter, DriverLimits, Hub, Ownership, RecordKind, Topic, ws,
-};
+use tidings_adapter::{Adapter, DriverLimits, Hub, Ownership, RecordKind, Topic, ws};
 
+pub use fuzz::fuzz_frame;
 pub use options::{AirsendOptions, OptionsError, Span};
 
 use options::Settings;
@@ -114,7 +114,9 @@ impl Airsend {
         let source = match (&options.bearer_jwks_file, &options.bearer_jwks_url) {
             (Some(path), _) => Some(("bearer_jwks_file", KeySource::jwks_file(path))),
             (None, Some(url)) => {
-                let url = url.parse().map_err(|_| OptionsError::new("bearer_jwks_url", "no address"))?;
+                let url = url
+                    .parse()
+                    .map_err(|_| OptionsError::new("bearer_jwks_url", "no address"))?;
                 Some(("bearer_jwks_url", KeySource::jwks_url(url)))
             }
             (None, None) => None,
@@ -125,7 +127,10 @@ impl Airsend {
                 let keys = KeySet::start(source, KeySetOptions::default())
                     .map_err(|error| OptionsError::new(key, error.to_string()))?;
                 let checks = Checks {
-                    issuer: options.bearer_issuer.clone().filter(|text| !text.is_empty()),
+                    issuer: options
+                        .bearer_issuer
+                        .clone()
+                        .filter(|text| !text.is_empty()),
                     audience: options.bearer_audience.iter().cloned().collect(),
                     // No shared algorithm: a public key could be taken for a secret.
                     ..Checks::new([Algorithm::Rs256, Algorithm::Es256])
@@ -176,7 +181,9 @@ impl Adapter for Airsend {
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let places = hub.clone();
         let shared = Shared {
-            placing: Placing(Arc::new(move |topic: &Topic| places.placed(topic.clone()).partition)),
+            placing: Placing(Arc::new(move |topic: &Topic| {
+                places.placed(topic.clone()).partition
+            })),
             hub,
             settings: self.settings,
             tokens: self.tokens,

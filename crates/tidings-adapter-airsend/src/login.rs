@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tidings_adapter::Call;
@@ -88,7 +88,9 @@ async fn hashing<T: Send + 'static>(
     let Ok(Ok(_turn)) = turn else {
         return Err(Problem::away());
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Problem::away())
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Problem::away())
 }
 
 /// Hashes a password with Argon2id, as OWASP recommends it (19 MiB, two passes).
@@ -103,7 +105,9 @@ pub(crate) async fn hash(shared: &Shared, password: &str) -> Result<String, Prob
 
 fn hash_now(password: &str) -> Option<String> {
     let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).ok()?;
-    let hash = Argon2::default().hash_password(password.as_bytes(), &salt).ok()?;
+    let hash = Argon2::default()
+        .hash_password(password.as_bytes(), &salt)
+        .ok()?;
     Some(hash.to_string())
 }
 
@@ -111,7 +115,9 @@ fn fits(password: &str, hash: &str) -> bool {
     let Ok(hash) = PasswordHash::new(hash) else {
         return false;
     };
-    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+    Argon2::default()
+        .verify_password(password.as_bytes(), &hash)
+        .is_ok()
 }
 
 pub(crate) async fn login(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -125,9 +131,15 @@ async fn try_login(shared: &Arc<Shared>, request: Request) -> Result<Response, P
     let headers = request.headers().clone();
     let given = fields(&headers, &read(request).await?)?;
     let field = |name: &str| {
-        let value = given.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());
+        let value = given
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|value| !value.is_empty());
         value.map(str::to_owned).ok_or_else(|| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{name}` is missing"))
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("`{name}` is missing"),
+            )
         })
     };
     let (name, password) = (field("user")?, field("password")?);
@@ -164,7 +176,10 @@ async fn try_login(shared: &Arc<Shared>, request: Request) -> Result<Response, P
 
 async fn find(shared: &Shared, name: &str) -> Result<Option<User>, Problem> {
     let id = keys::login_index(name);
-    let loaded = shared.hub.load(&keys::index_key(&id), vec![keys::index(&id)]).await?;
+    let loaded = shared
+        .hub
+        .load(&keys::index_key(&id), vec![keys::index(&id)])
+        .await?;
     let user: Option<u64> = loaded
         .into_iter()
         .flatten()
@@ -178,13 +193,19 @@ async fn find(shared: &Shared, name: &str) -> Result<Option<User>, Problem> {
 
 impl Shared {
     pub(crate) async fn user(&self, user: u64) -> Result<Option<User>, Problem> {
-        let loaded = self.hub.load(&keys::user_key(user), vec![keys::user(user)]).await?;
+        let loaded = self
+            .hub
+            .load(&keys::user_key(user), vec![keys::user(user)])
+            .await?;
         let record = loaded.into_iter().flatten().next();
         Ok(record.and_then(|record| User::parse(&record.document)))
     }
 
     pub(crate) async fn presence(&self, user: u64) -> Result<Presence, Problem> {
-        let loaded = self.hub.load(&keys::user_key(user), vec![keys::presence(user)]).await?;
+        let loaded = self
+            .hub
+            .load(&keys::user_key(user), vec![keys::presence(user)])
+            .await?;
         let record = loaded.into_iter().flatten().next();
         Ok(Presence::of(record.as_ref().map(|record| &record.document)))
     }
@@ -192,13 +213,19 @@ impl Shared {
     /// In which channel a message is.
     pub(crate) async fn channel_of(&self, message: u64) -> Result<Option<u64>, Problem> {
         let id = keys::message_index(message);
-        let loaded = self.hub.load(&keys::index_key(&id), vec![keys::index(&id)]).await?;
+        let loaded = self
+            .hub
+            .load(&keys::index_key(&id), vec![keys::index(&id)])
+            .await?;
         let record = loaded.into_iter().flatten().next();
         Ok(record.and_then(|record| serde_json::from_slice(&record.document).ok()))
     }
 
     /// Whose a bearer is, with his record.
-    pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<(Bearer, User), Problem> {
+    pub(crate) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(Bearer, User), Problem> {
         let token = bearer(headers).ok_or_else(Problem::unauthorized)?;
         let now_ms = self.hub.now().unix_ms;
         let bearer = if let Some(verifier) = &self.bearers {
@@ -206,7 +233,10 @@ impl Shared {
             let claims = claims.map_err(|_| Problem::unauthorized())?;
             let subject = claims.subject.clone().map(Value::String);
             Bearer {
-                user: subject.as_ref().and_then(objects::id).ok_or_else(Problem::unauthorized)?,
+                user: subject
+                    .as_ref()
+                    .and_then(objects::id)
+                    .ok_or_else(Problem::unauthorized)?,
                 expires: claims.expires_unix_ms.unwrap_or(now_ms) / 1000,
                 generation: None,
                 issued: claims.issued_unix_ms.map(|ms| ms / 1000),
@@ -217,7 +247,10 @@ impl Shared {
             let bearer = self.tokens.bearer(token, now_ms);
             bearer.ok_or_else(Problem::unauthorized)?
         };
-        let user = self.user(bearer.user).await?.ok_or_else(Problem::unauthorized)?;
+        let user = self
+            .user(bearer.user)
+            .await?
+            .ok_or_else(Problem::unauthorized)?;
         let void = match (bearer.generation, bearer.issued) {
             (Some(generation), _) => generation < user.generation,
             // Within the second of a revocation nobody can tell: void.
@@ -269,11 +302,18 @@ async fn try_connect(shared: &Shared, head: &Parts) -> Result<Response, Problem>
     let (bearer, user) = shared.authenticate(headers).await?;
     let now = shared.hub.now().unix_ms / 1000;
     let limit = shared.settings.options.connects_per_minute;
-    shared.login.count(bearer.user, limit, now).map_err(|seconds| Problem {
-        retry_after_s: Some(seconds),
-        ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many connects")
-    })?;
-    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    shared
+        .login
+        .count(bearer.user, limit, now)
+        .map_err(|seconds| Problem {
+            retry_after_s: Some(seconds),
+            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many connects")
+        })?;
+    let header = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let own = match (&shared.settings.ws_endpoint, header(HOST)) {
         (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
         (None, Some(host)) => format!("ws://{host}"),
@@ -288,7 +328,9 @@ async fn try_connect(shared: &Shared, head: &Parts) -> Result<Response, Problem>
         Some(wanted) => {
             let wanted = wanted.trim_end_matches('/').to_owned();
             let known = shared.settings.ws_endpoints.iter();
-            let known = known.map(|one| one.trim_end_matches('/')).any(|one| one == wanted);
+            let known = known
+                .map(|one| one.trim_end_matches('/'))
+                .any(|one| one == wanted);
             if !known && wanted != own {
                 return Err(Problem::new(StatusCode::NOT_FOUND, "unknown rtm_endpoint"));
             }
@@ -297,16 +339,24 @@ async fn try_connect(shared: &Shared, head: &Parts) -> Result<Response, Problem>
     };
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
     let ip = peer.map_or_else(String::new, |peer| peer.0.ip().to_string());
-    let agent: String = header(USER_AGENT).unwrap_or_default().chars().take(CLAIM_BYTES_MAX).collect();
+    let agent: String = header(USER_AGENT)
+        .unwrap_or_default()
+        .chars()
+        .take(CLAIM_BYTES_MAX)
+        .collect();
     let grant = Grant {
         user: bearer.user,
         finger_print: finger_print(rand::random()),
         expires: bearer.expires,
         generation: user.generation,
     };
-    let token = shared.tokens.sign_ws(&grant, &user.profile.display_name, &ip, &agent, now);
+    let token = shared
+        .tokens
+        .sign_ws(&grant, &user.profile.display_name, &ip, &agent, now);
     let token = token.ok_or_else(Problem::away)?;
-    Ok(ok(json!({ "rtm": { "ws_endpoint": endpoint, "ws_token": token } })))
+    Ok(ok(
+        json!({ "rtm": { "ws_endpoint": endpoint, "ws_token": token } }),
+    ))
 }
 
 /// `system.ping`: whether a connection is heard, by a way around it.
@@ -322,29 +372,43 @@ async fn try_ping(shared: &Shared, request: Request) -> Result<(), Problem> {
     let (bearer, _) = shared.authenticate(&headers).await?;
     let given = fields(&headers, &read(request).await?)?;
     let missing = |name: &str| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{name}` is missing"))
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`{name}` is missing"),
+        )
     };
     let print = given.get("finger_print").and_then(Value::as_str);
     let finger_print = print.ok_or_else(|| missing("finger_print"))?.to_owned();
-    let token = given.get("ping_token").ok_or_else(|| missing("ping_token"))?.clone();
-    let ask = UserAsk::Ping { finger_print, token };
+    let token = given
+        .get("ping_token")
+        .ok_or_else(|| missing("ping_token"))?
+        .clone();
+    let ask = UserAsk::Ping {
+        finger_print,
+        token,
+    };
     let decided = shared.hub.command(user::command(bearer.user, &ask)).await?;
     match Answer::parse(&decided.answer) {
-        Some(Answer::Refused(_)) => {
-            Err(Problem::new(StatusCode::NOT_FOUND, "no connection of this finger_print"))
-        }
+        Some(Answer::Refused(_)) => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no connection of this finger_print",
+        )),
         _ => Ok(()),
     }
 }
 
 /// The fields of a form, or of a JSON object.
 fn fields(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json")) {
         return serde_json::from_slice(body).map_err(|_| Problem::bad("not a JSON object"));
     }
     let pairs = form_urlencoded::parse(body).into_owned();
-    Ok(pairs.map(|(name, value)| (name, Value::String(value))).collect())
+    Ok(pairs
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect())
 }
 
 #[cfg(test)]

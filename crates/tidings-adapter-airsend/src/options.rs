@@ -241,9 +241,16 @@ impl Settings {
         ] {
             path.take_if(|path| path.as_os_str().is_empty());
         }
-        let secret = secret("secret", options.secret.take(), options.secret_file.as_deref())?;
+        let secret = secret(
+            "secret",
+            options.secret.take(),
+            options.secret_file.as_deref(),
+        )?;
         let secret = secret.ok_or_else(|| {
-            OptionsError::new("secret", "is needed: 32 bytes or more, the same on every instance")
+            OptionsError::new(
+                "secret",
+                "is needed: 32 bytes or more, the same on every instance",
+            )
         })?;
         if secret.len() < SECRET_BYTES_MIN {
             return Err(OptionsError::new("secret", "has fewer than 32 bytes"));
@@ -279,7 +286,9 @@ impl Settings {
             ("forward_to_url", &options.forward_to_url),
         ] {
             if let Some(url) = url {
-                let uri = url.parse::<Uri>().map_err(|_| OptionsError::new(key, "no address"))?;
+                let uri = url
+                    .parse::<Uri>()
+                    .map_err(|_| OptionsError::new(key, "no address"))?;
                 tidings_adapter::outside::check(&uri)
                     .map_err(|error| OptionsError::new(key, error.to_string()))?;
             }
@@ -314,7 +323,11 @@ impl Settings {
             ws_endpoint: options.ws_endpoint.clone(),
             ws_endpoints: options.ws_endpoints.clone(),
             bearer_url: options.bearer_url.clone(),
-            origins: options.origins.iter().map(origin).collect::<Result<_, _>>()?,
+            origins: options
+                .origins
+                .iter()
+                .map(origin)
+                .collect::<Result<_, _>>()?,
             session: SessionSettings {
                 ping: options.ping.0,
                 auth_deadline: options.auth_deadline.0,

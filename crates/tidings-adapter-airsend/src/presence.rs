@@ -69,7 +69,10 @@ pub(crate) struct Arrival {
 
 impl Presence {
     fn incarnations(&self) -> BTreeSet<String> {
-        self.connections.iter().map(|one| one.incarnation.clone()).collect()
+        self.connections
+            .iter()
+            .map(|one| one.incarnation.clone())
+            .collect()
     }
 
     pub(crate) fn of(text: Option<&Bytes>) -> Self {
@@ -104,9 +107,7 @@ pub(crate) fn arrive(
     let before = presence.incarnations();
     let here = |one: &Connection| one.id == arrival.connection;
     let mut gone: Vec<Connection> = Vec::new();
-    let same_token = |one: &mut Connection| {
-        !here(one) && one.finger_print == arrival.finger_print
-    };
+    let same_token = |one: &mut Connection| !here(one) && one.finger_print == arrival.finger_print;
     gone.extend(presence.connections.extract_if(.., same_token));
     match presence.connections.iter_mut().find(|one| here(one)) {
         Some(known) => known.finger_print.clone_from(&arrival.finger_print),
@@ -116,7 +117,10 @@ pub(crate) fn arrive(
             incarnation: arrival.incarnation.clone(),
         }),
     }
-    let crowd = presence.connections.len().saturating_sub(settings.connections);
+    let crowd = presence
+        .connections
+        .len()
+        .saturating_sub(settings.connections);
     gone.extend(presence.connections.drain(..crowd));
     for one in gone {
         let connection = one.id;
@@ -141,7 +145,14 @@ pub(crate) fn depart(
     connection: &str,
     now_ms: u64,
 ) -> Decision {
-    leave(settings, user, state, |one| one.id == connection, Some(connection), now_ms)
+    leave(
+        settings,
+        user,
+        state,
+        |one| one.id == connection,
+        Some(connection),
+        now_ms,
+    )
 }
 
 /// An incarnation is over, and its connections with it. The record that says so is removed by being
@@ -158,7 +169,14 @@ pub(crate) fn owner_lost(
     };
     let name = incarnation.to_string();
     let mut decision = match user.and_then(|text| User::parse(text)) {
-        Some(user) => leave(settings, user, state, |one| one.incarnation == name, None, now_ms),
+        Some(user) => leave(
+            settings,
+            user,
+            state,
+            |one| one.incarnation == name,
+            None,
+            now_ms,
+        ),
         None => Decision::default(),
     };
     let owned = keys::here(id, &name);
@@ -240,8 +258,7 @@ fn leave(
 
 /// The grace is over: a user who has not come back is offline.
 pub(crate) fn grace_over(id: u64, state: &State<'_>, now_ms: u64) -> Decision {
-    let (Some(user), Some(presence)) =
-        (state.get(&keys::user(id)), state.get(&keys::presence(id)))
+    let (Some(user), Some(presence)) = (state.get(&keys::user(id)), state.get(&keys::presence(id)))
     else {
         return Decision {
             loads: vec![keys::user(id), keys::presence(id)],

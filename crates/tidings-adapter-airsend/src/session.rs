@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_adapter::{
-    Action, Actions, CommandError, Decided, EventId, Frame, From, Input, Now, Received,
-    SubId, TimerId,
+    Action, Actions, CommandError, Decided, EventId, Frame, From, Input, Now, Received, SubId,
+    TimerId,
 };
 
 use crate::answer::{Answer, Refusal};
@@ -167,7 +167,10 @@ impl Connection {
         let connection = self.origin.connection.clone();
         let ask = UserAsk::Depart { connection };
         let command = user::command(grant.user, &ask);
-        actions.push(Action::Commit { tag: DEPART, command });
+        actions.push(Action::Commit {
+            tag: DEPART,
+            command,
+        });
     }
 
     fn frame(&mut self, received: Received<'_>, now: Now, actions: &mut Actions) {
@@ -259,7 +262,10 @@ impl Connection {
             Ok(grant) if Some(grant.user) == user => {
                 let command = user::command(grant.user, &UserAsk::Arrive(self.arrival(&grant)));
                 self.refresh.push_back((grant, cid));
-                actions.push(Action::Commit { tag: REARRIVE, command });
+                actions.push(Action::Commit {
+                    tag: REARRIVE,
+                    command,
+                });
             }
             _ => self.close(code::AUTH_FAILED, "authentication failed", actions),
         }
@@ -317,7 +323,9 @@ impl Connection {
         let Stage::Opening(opening) = &mut self.stage else {
             return;
         };
-        let Some(follow) = &mut self.follow else { return };
+        let Some(follow) = &mut self.follow else {
+            return;
+        };
         if !opening.pending.remove(&sub) {
             return;
         }
@@ -361,7 +369,9 @@ impl Connection {
         actions: &mut Actions,
     ) {
         if tag > DEPART {
-            let answer = result.ok().and_then(|decided| Answer::parse(&decided.answer));
+            let answer = result
+                .ok()
+                .and_then(|decided| Answer::parse(&decided.answer));
             self.job_done(tag, answer, now, actions);
             return self.go_on(now, actions);
         }
@@ -488,7 +498,11 @@ impl Connection {
             Ok(Notice::Joined { change, span }) => follow.joined(change, &span, actions),
             Ok(Notice::Left { change, joined }) => follow.left(change, joined, actions),
             Ok(Notice::Revoked { generation }) => {
-                if self.grant.as_ref().is_some_and(|grant| grant.generation < generation) {
+                if self
+                    .grant
+                    .as_ref()
+                    .is_some_and(|grant| grant.generation < generation)
+                {
                     self.close(code::EXPIRED, "revoked", actions);
                 }
             }
@@ -513,7 +527,9 @@ impl Connection {
                 }
                 continue;
             }
-            let Some(follow) = &mut self.follow else { return };
+            let Some(follow) = &mut self.follow else {
+                return;
+            };
             if follow.hear(sub, event.event(), actions) {
                 let id = follow.cursor().print();
                 actions.send(frames::event(&**event, Some(&id)));
@@ -626,7 +642,6 @@ impl tidings_adapter::Session for Connection {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -137,7 +137,11 @@ impl Tokens {
                 return None;
             }
             Some(Grant {
-                user: claims.all.get("user_id").filter(|id| id.is_u64()).and_then(id)?,
+                user: claims
+                    .all
+                    .get("user_id")
+                    .filter(|id| id.is_u64())
+                    .and_then(id)?,
                 finger_print: finger_print.to_owned(),
                 expires: seconds_of(claims.text("expiry")?)?,
                 generation: claims.all.get("gen").and_then(Value::as_u64).unwrap_or(0),
@@ -177,10 +181,14 @@ mod tests {
     #[test]
     fn good_tokens() {
         let tokens = Tokens::new(SECRET).expect("long enough");
-        let text = tokens.sign_ws(&grant(), "A", "::1", "curl", NOW).expect("signed");
+        let text = tokens
+            .sign_ws(&grant(), "A", "::1", "curl", NOW)
+            .expect("signed");
         assert_eq!(tokens.ws(&text, NOW * 1000), Ok(grant()));
         assert_eq!(tokens.ws(&text, (NOW + 60) * 1000), Err(WsRefusal::Expired));
-        let bearer = tokens.sign_bearer(5, 2, NOW, Duration::from_secs(60), "j").expect("signed");
+        let bearer = tokens
+            .sign_bearer(5, 2, NOW, Duration::from_secs(60), "j")
+            .expect("signed");
         let read = tokens.bearer(&bearer, NOW * 1000).expect("good");
         assert_eq!((read.user, read.generation), (5, Some(2)));
         assert_eq!(tokens.bearer(&bearer, (NOW + 90) * 1000), None);
@@ -193,8 +201,12 @@ mod tests {
     fn bad_tokens() {
         let tokens = Tokens::new(SECRET).expect("long enough");
         let other = Tokens::new(b"another secret: 32 bytes and more too").expect("long enough");
-        let good = tokens.sign_ws(&grant(), "A", "::1", "curl", NOW).expect("signed");
-        let forged = other.sign_ws(&grant(), "A", "::1", "curl", NOW).expect("signed");
+        let good = tokens
+            .sign_ws(&grant(), "A", "::1", "curl", NOW)
+            .expect("signed");
+        let forged = other
+            .sign_ws(&grant(), "A", "::1", "curl", NOW)
+            .expect("signed");
         let (head, signature) = good.rsplit_once('.').expect("three parts");
         let payload = good.split('.').nth(1).unwrap_or_default();
         let unsigned = format!("eyJhbGciOiJub25lIn0.{payload}.");

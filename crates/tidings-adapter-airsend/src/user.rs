@@ -226,7 +226,9 @@ impl RecordKind for Users {
     fn decide(&self, state: &State<'_>, trigger: Trigger<'_>, now_ms: u64) -> Decision {
         match trigger {
             Trigger::Command(body) => {
-                let Some(id) = state.first().and_then(|(key, _)| key.id.get(2..)?.parse().ok())
+                let Some(id) = state
+                    .first()
+                    .and_then(|(key, _)| key.id.get(2..)?.parse().ok())
                 else {
                     return refused(Refusal::Invalid);
                 };
@@ -250,7 +252,9 @@ impl RecordKind for Users {
             }
             Trigger::Deadline { .. } => {
                 let key = state.first().map(|(key, _)| key.id.clone());
-                let user = key.as_deref().and_then(|id| id.strip_prefix("p/")?.parse().ok());
+                let user = key
+                    .as_deref()
+                    .and_then(|id| id.strip_prefix("p/")?.parse().ok());
                 match user {
                     Some(user) => presence::grace_over(user, state, now_ms),
                     None => Decision::default(),
@@ -276,16 +280,26 @@ impl Users {
                 Some(None) => {}
             }
         }
-        let user = state.get(&keys::user(id)).flatten().map(|text| User::parse(text));
+        let user = state
+            .get(&keys::user(id))
+            .flatten()
+            .map(|text| User::parse(text));
         let user = match user {
             Some(None) => return refused(Refusal::Invalid),
             Some(Some(user)) => Some(user),
             None => None,
         };
         let decided = match (ask, user) {
-            (Ask::Upsert { email, display_name, has_avatar, password, .. }, user) => {
-                Ok(upsert(id, user, email, display_name, has_avatar, password))
-            }
+            (
+                Ask::Upsert {
+                    email,
+                    display_name,
+                    has_avatar,
+                    password,
+                    ..
+                },
+                user,
+            ) => Ok(upsert(id, user, email, display_name, has_avatar, password)),
             (_, None) => Err(Refusal::NoUser),
             (Ask::Arrive(arrival), Some(user)) => {
                 return presence::arrive(&self.presence, user, state, arrival, now_ms);
@@ -293,7 +307,13 @@ impl Users {
             (Ask::Depart { connection }, Some(user)) => {
                 return presence::depart(&self.presence, user, state, &connection, now_ms);
             }
-            (Ask::Ping { finger_print, token }, Some(_)) => {
+            (
+                Ask::Ping {
+                    finger_print,
+                    token,
+                },
+                Some(_),
+            ) => {
                 return presence::ping(id, state, &finger_print, &token);
             }
             (ask, Some(user)) => with(user, state, ask, now_ms),
@@ -305,7 +325,11 @@ impl Users {
         if let Some(op) = op
             && decision.loads.is_empty()
         {
-            decision.put(keys::user_op(id, &op), decision.answer.clone(), Some(self.remembered));
+            decision.put(
+                keys::user_op(id, &op),
+                decision.answer.clone(),
+                Some(self.remembered),
+            );
         }
         decision
     }
@@ -392,7 +416,11 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
     let mut decision = Decision::default();
     let mut result = json!({});
     match ask {
-        Ask::Profile { display_name, has_avatar, .. } => {
+        Ask::Profile {
+            display_name,
+            has_avatar,
+            ..
+        } => {
             if let Some(name) = display_name {
                 user.profile.display_name = name;
             }
@@ -401,7 +429,12 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             spread(&mut decision, &user, &Spread::Profile { told: true }, 0);
             put(&mut decision, &user);
         }
-        Ask::Joined { channel, nonce, since_ms, profile } => {
+        Ask::Joined {
+            channel,
+            nonce,
+            since_ms,
+            profile,
+        } => {
             if user.find(channel, &nonce).is_some() {
                 return Ok(refused(Refusal::Exists));
             }
@@ -419,7 +452,10 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             notify(&mut decision, id, &Notice::Joined { change, span });
             // What changed while the membership was on its way did not reach the channel.
             if profile < user.profile.version {
-                let ask = ChannelAsk::Profile { profile: user.profile.clone(), told: false };
+                let ask = ChannelAsk::Profile {
+                    profile: user.profile.clone(),
+                    told: false,
+                };
                 decision.command(crate::channel::command(channel, &ask));
             }
             match presence_of(id, state) {
@@ -437,9 +473,15 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             }
             put(&mut decision, &user);
         }
-        Ask::Leave { channel, nonce, by, .. } => {
+        Ask::Leave {
+            channel, nonce, by, ..
+        } => {
             end(&mut decision, &mut user, channel, &nonce, now_ms);
-            let ask = ChannelAsk::Remove { user: id, nonce, by };
+            let ask = ChannelAsk::Remove {
+                user: id,
+                nonce,
+                by,
+            };
             decision.command(crate::channel::command(channel, &ask));
             put(&mut decision, &user);
         }
@@ -510,6 +552,3 @@ fn end(decision: &mut Decision, user: &mut User, channel: u64, nonce: &str, now_
 fn presence_of(user: u64, state: &State<'_>) -> Option<Presence> {
     Some(Presence::of(state.get(&keys::presence(user))?))
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use common::*;
 use serde_json::{Value, json};
-use tidings_testkit::adapter_exam::wire::{Message, Request, send};
 use tidings_adapter_airsend::Span;
+use tidings_testkit::adapter_exam::wire::{Message, Request, send};
 
 /// C01–C04: who may connect, and with what.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_and_connect() -> Result<()> {
-    let cluster = cluster(|options| options.connects_per_minute = 5).await?;
+    let cluster = cluster(|options| options.connects_per_minute = 4).await?;
     let at = cluster.instance(0).address();
     users(at, 1).await?;
     let form = |body: &str| {
@@ -47,20 +47,35 @@ async fn login_and_connect() -> Result<()> {
     let mut prints = Vec::new();
     for _ in 0..3 {
         let answer = parsed(&send(at, &connect(&bearer, "")).await?);
-        ensure!(answer["meta"]["ok"] == true && answer["rtm"]["ws_endpoint"] == format!("ws://{at}"), "{answer}");
+        ensure!(
+            answer["meta"]["ok"] == true && answer["rtm"]["ws_endpoint"] == format!("ws://{at}"),
+            "{answer}"
+        );
         let token = answer["rtm"]["ws_token"].as_str().unwrap_or_default();
         let claims = tidings_adapter::jwt::Unverified::parse(token, 8192)?;
         ensure!(claims.claims()["user_id"] == 1);
-        let print = claims.claims()["finger_print"].as_str().unwrap_or_default().to_owned();
+        let print = claims.claims()["finger_print"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         ensure!(print.len() == 12);
         prints.push(print);
     }
     prints.sort();
     prints.dedup();
     ensure!(prints.len() == 3);
-    ensure!(send(at, &connect(&bearer, "?rtm_endpoint=ws://other:1")).await?.status == 404);
+    ensure!(
+        send(at, &connect(&bearer, "?rtm_endpoint=ws://other:1"))
+            .await?
+            .status
+            == 404
+    );
     let answer = send(at, &connect(&bearer, "")).await?;
-    ensure!(answer.status == 429 && !answer.header("retry-after").is_empty(), "{}", answer.status);
+    ensure!(
+        answer.status == 429 && !answer.header("retry-after").is_empty(),
+        "{}",
+        answer.status
+    );
     ensure!(!answer.header("retryafter").is_empty());
     Ok(())
 }
@@ -68,7 +83,8 @@ async fn login_and_connect() -> Result<()> {
 /// C06–C13: what ends a connection, with which code.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_a_connection() -> Result<()> {
-    let cluster = cluster(|options| options.auth_deadline = Span(Duration::from_millis(600))).await?;
+    let cluster =
+        cluster(|options| options.auth_deadline = Span(Duration::from_millis(600))).await?;
     let at = cluster.instance(0).address();
     users(at, 2).await?;
     channel(at, 11, &[1, 2]).await?;
@@ -91,7 +107,10 @@ async fn what_ends_a_connection() -> Result<()> {
         ensure!(client.expect_close().await? == code, "{frame}");
     }
     // C10–C13, C20
-    let big = format!(r#"{{"command":"ws_ping","x":"{}"}}"#, "x".repeat(1024 * 1024));
+    let big = format!(
+        r#"{{"command":"ws_ping","x":"{}"}}"#,
+        "x".repeat(1024 * 1024)
+    );
     for (frame, codes) in [
         (text(r#"{"command":"what"}"#), &[4001][..]),
         (text(r#"{"command":""}"#), &[4001]),
@@ -126,14 +145,29 @@ async fn a_conversation() -> Result<()> {
     post(a, 11, 1, "hello").await?;
     for client in [&mut one, &mut two] {
         let message = client.expect_text("hello").await?;
-        for field in ["id", "user_id", "channel_id", "display_name", "attachments", "message_type",
-            "is_edited", "parent_message", "emoticons", "created_on", "created_on_ts", "content_text",
-            "read_user_count", "read_users"] {
+        for field in [
+            "id",
+            "user_id",
+            "channel_id",
+            "display_name",
+            "attachments",
+            "message_type",
+            "is_edited",
+            "parent_message",
+            "emoticons",
+            "created_on",
+            "created_on_ts",
+            "content_text",
+            "read_user_count",
+            "read_users",
+        ] {
             ensure!(!message[field].is_null(), "{field}: {message}");
         }
         ensure!(message["read_user_count"] == "0" && message["display_name"] == "User 1");
     }
-    for id in ["null", "-1", "1.5", "true", "[]", "{}", "\"\"", "\"12x\"", "0"] {
+    for id in [
+        "null", "-1", "1.5", "true", "[]", "{}", "\"\"", "\"12x\"", "0",
+    ] {
         for command in ["ws_ephemeral_typing", "ws_all_read_notification"] {
             let text = format!(r#"{{"command":"{command}","channel_id":{id}}}"#);
             one.raw(Message::Text(text)).await?;
@@ -145,7 +179,10 @@ async fn a_conversation() -> Result<()> {
     let ack = one.expect("system.ack").await?;
     ensure!(ack == json!({"cid": 1, "ok": true}), "{ack}");
     let typing = two.expect("chat.userTyping").await?;
-    ensure!(typing["channel_id"] == 11 && typing["user"]["id"] == 1, "{typing}");
+    ensure!(
+        typing["channel_id"] == 11 && typing["user"]["id"] == 1,
+        "{typing}"
+    );
     for client in [&mut one, &mut two, &mut stranger] {
         client.expect_nothing().await?;
     }
@@ -166,33 +203,70 @@ async fn events_and_their_audiences() -> Result<()> {
     channel(a, 11, &[1, 2]).await?;
     for client in [&mut one, &mut two] {
         let payload = client.expect("channel.create").await?;
-        ensure!(payload["channel"]["members"].as_array().map(Vec::len) == Some(2), "{payload}");
-        ensure!(payload["channel"]["created_by"] == 1 && payload["channel"]["latest_message"].is_null());
+        ensure!(
+            payload["channel"]["members"].as_array().map(Vec::len) == Some(2),
+            "{payload}"
+        );
+        ensure!(
+            payload["channel"]["created_by"] == 1 && payload["channel"]["latest_message"].is_null()
+        );
     }
     // E02, E03
     let id = post(b, 11, 2, "first").await?;
-    op(a, "message.update", json!({"message_id": id, "content": "second"})).await?;
+    op(
+        a,
+        "message.update",
+        json!({"message_id": id, "content": "second"}),
+    )
+    .await?;
     op(b, "message.delete", json!({"message_id": id})).await?;
     for client in [&mut one, &mut two] {
         client.expect_text("first").await?;
         let message = client.expect("chat.updateMessage").await?["message"].take();
-        ensure!(message["content"] == "second" && message["is_edited"] == true, "{message}");
+        ensure!(
+            message["content"] == "second" && message["is_edited"] == true,
+            "{message}"
+        );
         let deleted = client.expect("chat.deleteMessage").await?;
-        ensure!(deleted == json!({"message_id": id, "channel_id": 11}), "{deleted}");
+        ensure!(
+            deleted == json!({"message_id": id, "channel_id": 11}),
+            "{deleted}"
+        );
     }
     // E05
-    op(b, "channel.add_user", json!({"channel_id": 11, "user_id": 3})).await?;
-    op(a, "channel.add_user", json!({"channel_id": 11, "user_id": 3})).await?;
+    op(
+        b,
+        "channel.add_user",
+        json!({"channel_id": 11, "user_id": 3}),
+    )
+    .await?;
+    op(
+        a,
+        "channel.add_user",
+        json!({"channel_id": 11, "user_id": 3}),
+    )
+    .await?;
     post(a, 11, 1, "welcome").await?;
     for client in [&mut one, &mut two, &mut three] {
         let added = client.expect("user_added.channel").await?;
-        ensure!(added["user"]["id"] == 3 && added["channel_id"] == 11, "{added}");
+        ensure!(
+            added["user"]["id"] == 3 && added["channel_id"] == 11,
+            "{added}"
+        );
         let update = client.expect("channel.update").await?;
-        ensure!(update["channel"]["members"].as_array().map(Vec::len) == Some(3), "{update}");
+        ensure!(
+            update["channel"]["members"].as_array().map(Vec::len) == Some(3),
+            "{update}"
+        );
         client.expect_text("welcome").await?;
     }
     // E06
-    op(a, "channel.remove_user", json!({"channel_id": 11, "user_id": 2, "removed_by": 1})).await?;
+    op(
+        a,
+        "channel.remove_user",
+        json!({"channel_id": 11, "user_id": 2, "removed_by": 1}),
+    )
+    .await?;
     post(b, 11, 1, "without two").await?;
     let gone = json!({"removed_user_id": 2, "removed_by_user_id": 1, "channel_id": 11});
     ensure!(two.expect("user_removed.channel").await? == gone);
@@ -201,47 +275,107 @@ async fn events_and_their_audiences() -> Result<()> {
         client.expect("channel.update").await?;
         client.expect_text("without two").await?;
     }
-    two.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11, "cid": "x"})).await?;
+    two.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11, "cid": "x"}))
+        .await?;
     ensure!(two.expect("system.ack").await?["error"]["code"] == "not_member");
     // E07
-    op(a, "channel.remove_user", json!({"channel_id": 11, "user_id": 3, "removed_by": 3})).await?;
+    op(
+        a,
+        "channel.remove_user",
+        json!({"channel_id": 11, "user_id": 3, "removed_by": 3}),
+    )
+    .await?;
     let left = three.expect("user_removed.channel").await?;
     ensure!(left["removed_user_id"] == left["removed_by_user_id"]);
     one.expect("user_removed.channel").await?;
     one.expect("channel.update").await?;
     // Back again: he hears it from there on.
-    op(a, "channel.add_user", json!({"channel_id": 11, "user_id": 2})).await?;
+    op(
+        a,
+        "channel.add_user",
+        json!({"channel_id": 11, "user_id": 2}),
+    )
+    .await?;
     for client in [&mut one, &mut two] {
         client.expect("user_added.channel").await?;
         client.expect("channel.update").await?;
     }
     // E08, E12–E14
-    op(a, "channel.update", json!({"channel_id": 11, "set": {"channel_name": "New", "created_by": "1"}})).await?;
-    op(a, "action.create", json!({"action": {"channel_id": 11, "action_name": "x", "created_by": 1}})).await?;
+    op(
+        a,
+        "channel.update",
+        json!({"channel_id": 11, "set": {"channel_name": "New", "created_by": "1"}}),
+    )
+    .await?;
+    op(
+        a,
+        "action.create",
+        json!({"action": {"channel_id": 11, "action_name": "x", "created_by": 1}}),
+    )
+    .await?;
     let lock = json!({"lock_id": 5, "channel_id": 11, "user_id": 1, "path": "/a b/\u{e4}\"\\"});
     op(a, "lock.acquire", lock.clone()).await?;
     op(a, "lock.release", lock.clone()).await?;
-    op(a, "message.post_bot", json!({"channel_id": 11, "type": 2, "bot_message": "hi"})).await?;
-    op(a, "event.emit", json!({"event": "fs.add", "payload": {"x": 1}, "audience": {"channel_id": 11}})).await?;
+    op(
+        a,
+        "message.post_bot",
+        json!({"channel_id": 11, "type": 2, "bot_message": "hi"}),
+    )
+    .await?;
+    op(
+        a,
+        "event.emit",
+        json!({"event": "fs.add", "payload": {"x": 1}, "audience": {"channel_id": 11}}),
+    )
+    .await?;
     for client in [&mut one, &mut two] {
         let update = client.expect("channel.update").await?;
-        ensure!(update["channel"]["channel_name"] == "New" && update["channel"]["created_by"] == 1, "{update}");
+        ensure!(
+            update["channel"]["channel_name"] == "New" && update["channel"]["created_by"] == 1,
+            "{update}"
+        );
         let action = client.expect("action.create").await?;
-        ensure!(action["action"]["updated_by"].is_null() && action["action"]["id"].is_u64(), "{action}");
+        ensure!(
+            action["action"]["updated_by"].is_null() && action["action"]["id"].is_u64(),
+            "{action}"
+        );
         ensure!(client.expect("lock.acquire").await? == lock);
         ensure!(client.expect("lock.release").await? == lock);
         let bot = client.expect("chat.postMessage").await?["message"].take();
-        ensure!(bot["message_type"] == 5 && bot["content"] == json!({"type": 2, "bot_message": "hi"}), "{bot}");
-        ensure!(bot["display_name"] == "AirBot" && bot["user_id"] == 91_000_001, "{bot}");
+        ensure!(
+            bot["message_type"] == 5 && bot["content"] == json!({"type": 2, "bot_message": "hi"}),
+            "{bot}"
+        );
+        ensure!(
+            bot["display_name"] == "AirBot" && bot["user_id"] == 91_000_001,
+            "{bot}"
+        );
         ensure!(client.expect("fs.add").await? == json!({"x": 1}));
     }
     // E10, E11
-    op(b, "user.profile_update", json!({"user_id": 2, "display_name": "Second"})).await?;
-    op(b, "alert.notify", json!({"user_id": 1, "from": [2], "message_id": 7, "channel_id": 11, "alert_text": "@1"})).await?;
+    op(
+        b,
+        "user.profile_update",
+        json!({"user_id": 2, "display_name": "Second"}),
+    )
+    .await?;
+    op(
+        b,
+        "alert.notify",
+        json!({"user_id": 1, "from": [2], "message_id": 7, "channel_id": 11, "alert_text": "@1"}),
+    )
+    .await?;
     let mut heard = [one.hear().await?, one.hear().await?];
     heard.sort_by_key(|frame| frame["event"].as_str().map(str::to_owned));
-    ensure!(heard[0]["event"] == "alert.notification" && heard[0]["payload"]["from"][0]["display_name"] == "Second", "{heard:?}");
-    ensure!(heard[1]["payload"]["user"]["display_name"] == "Second", "{heard:?}");
+    ensure!(
+        heard[0]["event"] == "alert.notification"
+            && heard[0]["payload"]["from"][0]["display_name"] == "Second",
+        "{heard:?}"
+    );
+    ensure!(
+        heard[1]["payload"]["user"]["display_name"] == "Second",
+        "{heard:?}"
+    );
     two.expect("user.profileUpdate").await?;
     // E09
     op(a, "channel.remove", json!({"channel_id": 11})).await?;
@@ -265,14 +399,23 @@ async fn the_backend_publishes() -> Result<()> {
     channel(a, 11, &[1, 2]).await?;
     let mut one = Rtm::user(a, 1).await?;
     let mut two = Rtm::user(b, 2).await?;
-    let post_of = |text: &str| json!({"message": {"channel_id": 11, "user_id": 1, "content": text}});
+    let post_of =
+        |text: &str| json!({"message": {"channel_id": 11, "user_id": 1, "content": text}});
     let mut ids = Vec::new();
     for at in [a, b, a] {
         let answer = send(at, &operation("message.post", post_of("once"), Some("k"))).await?;
         ids.push(parsed(&answer)["result"]["message_id"].clone());
     }
-    ensure!(ids[0].is_u64() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    ensure!(send(b, &operation("message.post", post_of("other"), Some("k"))).await?.status == 409);
+    ensure!(
+        ids[0].is_u64() && ids.iter().all(|id| *id == ids[0]),
+        "{ids:?}"
+    );
+    ensure!(
+        send(b, &operation("message.post", post_of("other"), Some("k")))
+            .await?
+            .status
+            == 409
+    );
     for n in 0..60 {
         post(if n % 2 == 0 { a } else { b }, 11, 1, &n.to_string()).await?;
     }
@@ -282,7 +425,8 @@ async fn the_backend_publishes() -> Result<()> {
             client.expect_text(&n.to_string()).await?;
         }
     }
-    let unknown = Request::post("/api/v1/internal/rtm.publish", "{}").header("authorization", "Bearer no");
+    let unknown =
+        Request::post("/api/v1/internal/rtm.publish", "{}").header("authorization", "Bearer no");
     ensure!(send(a, &unknown).await?.status == 401);
     let message = |channel: u64, user: u64| json!({"message": {"channel_id": channel, "user_id": user, "content": "x"}});
     for (op, data, status) in [
@@ -294,19 +438,48 @@ async fn the_backend_publishes() -> Result<()> {
         ("message.post", message(11, 99), 404),
         ("message.update", json!({"message_id": 99}), 404),
         ("message.delete", json!({"message_id": 99}), 404),
-        ("channel.add_user", json!({"channel_id": 11, "user_id": 99}), 404),
-        ("channel.add_user", json!({"channel_id": 99, "user_id": 1}), 404),
-        ("channel.remove_user", json!({"channel_id": 99, "user_id": 1}), 404),
-        ("channel.create", json!({"channel": {"id": 11}, "member_ids": [1]}), 400),
-        ("channel.create", json!({"channel": {"id": 12}, "member_ids": [99]}), 404),
+        (
+            "channel.add_user",
+            json!({"channel_id": 11, "user_id": 99}),
+            404,
+        ),
+        (
+            "channel.add_user",
+            json!({"channel_id": 99, "user_id": 1}),
+            404,
+        ),
+        (
+            "channel.remove_user",
+            json!({"channel_id": 99, "user_id": 1}),
+            404,
+        ),
+        (
+            "channel.create",
+            json!({"channel": {"id": 11}, "member_ids": [1]}),
+            400,
+        ),
+        (
+            "channel.create",
+            json!({"channel": {"id": 12}, "member_ids": [99]}),
+            404,
+        ),
         ("session.revoke", json!({"user_id": 99}), 404),
-        ("lock.acquire", json!({"lock_id": 1, "channel_id": 11, "user_id": 3, "path": "/"}), 403),
+        (
+            "lock.acquire",
+            json!({"lock_id": 1, "channel_id": 11, "user_id": 3, "path": "/"}),
+            403,
+        ),
     ] {
         let got = refused(a, op, data.clone()).await?;
         ensure!(got == status, "{op} {data}: {got}");
     }
     let long = post_of(&"x".repeat(300_000));
-    ensure!(send(a, &operation("message.post", long, None)).await?.status == 413);
+    ensure!(
+        send(a, &operation("message.post", long, None))
+            .await?
+            .status
+            == 413
+    );
     // K16: long messages are in pieces, and whole when they arrive.
     let long = "long ".repeat(40_000);
     post(a, 11, 1, &long).await?;
@@ -318,7 +491,8 @@ async fn the_backend_publishes() -> Result<()> {
 /// K01–K13: what clients ask for.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands() -> Result<()> {
-    let cluster = cluster(|options| options.typing_window = Span(Duration::from_millis(700))).await?;
+    let cluster =
+        cluster(|options| options.typing_window = Span(Duration::from_millis(700))).await?;
     let (a, b) = (cluster.instance(0).address(), cluster.instance(1).address());
     users(a, 3).await?;
     channel(a, 11, &[1, 2]).await?;
@@ -330,22 +504,37 @@ async fn commands() -> Result<()> {
     // K01–K03, M03
     for client in [&mut one, &mut again] {
         for _ in 0..8 {
-            client.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11})).await?;
+            client
+                .say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11}))
+                .await?;
         }
     }
     ensure!(two.expect("chat.userTyping").await?["channel_id"] == 11);
-    one.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 12})).await?;
+    one.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 12}))
+        .await?;
     ensure!(two.expect("chat.userTyping").await?["channel_id"] == 12);
-    stranger.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11})).await?;
+    stranger
+        .say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11}))
+        .await?;
     tokio::time::sleep(Duration::from_millis(800)).await; // the window passes
-    one.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11})).await?;
+    one.say(&json!({"command": "ws_ephemeral_typing", "channel_id": 11}))
+        .await?;
     ensure!(two.expect("chat.userTyping").await?["channel_id"] == 11);
     two.expect_nothing().await?;
     one.expect_nothing().await?;
     // K04–K08
-    let ids = [post(a, 11, 2, "a").await?, post(a, 11, 2, "b").await?, post(a, 12, 2, "c").await?];
+    let ids = [
+        post(a, 11, 2, "a").await?,
+        post(a, 11, 2, "b").await?,
+        post(a, 12, 2, "c").await?,
+    ];
     post(a, 11, 1, "my own").await?;
-    op(a, "message.post_bot", json!({"channel_id": 11, "type": 1, "bot_message": "x"})).await?;
+    op(
+        a,
+        "message.post_bot",
+        json!({"channel_id": 11, "type": 1, "bot_message": "x"}),
+    )
+    .await?;
     for client in [&mut one, &mut again, &mut two] {
         for _ in 0..5 {
             client.expect("chat.postMessage").await?;
@@ -358,7 +547,10 @@ async fn commands() -> Result<()> {
     }
     for client in [&mut one, &mut again, &mut two] {
         let message = client.expect("chat.updateMessage").await?["message"].take();
-        ensure!(message["read_user_count"] == "1" && message["read_users"][0]["user_id"] == 1, "{message}");
+        ensure!(
+            message["read_user_count"] == "1" && message["read_users"][0]["user_id"] == 1,
+            "{message}"
+        );
     }
     for client in [&mut one, &mut again] {
         for _ in 0..3 {
@@ -370,7 +562,8 @@ async fn commands() -> Result<()> {
         one.say(&command).await?;
     }
     stranger.say(&read(11, ids[1])).await?;
-    one.say(&json!({"command": "ws_all_read_notification", "channel_id": 11})).await?;
+    one.say(&json!({"command": "ws_all_read_notification", "channel_id": 11}))
+        .await?;
     for client in [&mut one, &mut again] {
         let heard = client.expect("chat.unreadCountUpdate").await?;
         ensure!(heard == count(1, 11, 0, 0), "{heard}");
@@ -388,8 +581,12 @@ async fn commands() -> Result<()> {
         while seen.len() < 2 {
             let frame = client.hear().await?;
             match frame["event"].as_str() {
-                Some("chat.updateMessage") => seen.push(frame["payload"]["message"]["emoticons"].clone()),
-                Some("alert.notification") => ensure!(frame["payload"]["from"][0]["id"] == 1, "{frame}"),
+                Some("chat.updateMessage") => {
+                    seen.push(frame["payload"]["message"]["emoticons"].clone())
+                }
+                Some("alert.notification") => {
+                    ensure!(frame["payload"]["from"][0]["id"] == 1, "{frame}")
+                }
                 _ => anyhow::bail!("{frame}"),
             }
         }
@@ -401,7 +598,10 @@ async fn commands() -> Result<()> {
     stranger.say(&react("ws_add_reaction", 99)).await?;
     for client in [&mut one, &mut again] {
         let message = client.expect("chat.updateMessage").await?["message"].take();
-        ensure!(message["emoticons"].as_array().map(Vec::len) == Some(1), "{message}");
+        ensure!(
+            message["emoticons"].as_array().map(Vec::len) == Some(1),
+            "{message}"
+        );
         client.expect_nothing().await?;
     }
     stranger.expect_nothing().await?;
@@ -451,7 +651,10 @@ async fn resuming() -> Result<()> {
     }
     let token = ws_token(a, 1).await?;
     let (mut client, hello) = Rtm::hello(a, &token, None).await?;
-    ensure!(hello["gap"] == false && hello["user_id"] == 1 && hello["ping_interval_s"] == 25, "{hello}");
+    ensure!(
+        hello["gap"] == false && hello["user_id"] == 1 && hello["ping_interval_s"] == 25,
+        "{hello}"
+    );
     post(a, 11, 2, "heard").await?;
     client.expect_text("heard").await?;
     let cursor = client.cursor.clone();
@@ -459,7 +662,12 @@ async fn resuming() -> Result<()> {
     for id in 11..=30 {
         post(b, id, 2, &format!("missed {id}")).await?;
     }
-    op(a, "channel.remove_user", json!({"channel_id": 12, "user_id": 1, "removed_by": 2})).await?;
+    op(
+        a,
+        "channel.remove_user",
+        json!({"channel_id": 12, "user_id": 1, "removed_by": 2}),
+    )
+    .await?;
     channel(b, 31, &[1, 2]).await?;
     post(b, 12, 2, "not his any more").await?;
     post(b, 31, 2, "new").await?;
@@ -471,7 +679,10 @@ async fn resuming() -> Result<()> {
         while heard.len() < 23 {
             let frame = client.hear().await?;
             heard.push(match frame["event"].as_str() {
-                Some("chat.postMessage") => frame["payload"]["message"]["content"].as_str().unwrap_or_default().to_owned(),
+                Some("chat.postMessage") => frame["payload"]["message"]["content"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
                 other => other.unwrap_or_default().to_owned(),
             });
         }
@@ -483,18 +694,29 @@ async fn resuming() -> Result<()> {
         ensure!(heard == expected, "{heard:?}");
         post(a, 31, 2, "live").await?;
         client.expect_text("live").await?;
-        let (mut level, hello) = Rtm::hello(b, &ws_token(b, 1).await?, Some(&client.cursor)).await?;
+        let (mut level, hello) =
+            Rtm::hello(b, &ws_token(b, 1).await?, Some(&client.cursor)).await?;
         ensure!(hello["resumed"] == true, "{hello}");
         level.expect_nothing().await?;
         // The other client of this round is level with `live`, too: leave both behind.
         let cursor_now = level.cursor.clone();
         ensure!(!cursor_now.is_empty());
-        op(a, "message.post", json!({"message": {"channel_id": 31, "user_id": 2, "content": "last"}})).await?;
+        op(
+            a,
+            "message.post",
+            json!({"message": {"channel_id": 31, "user_id": 2, "content": "last"}}),
+        )
+        .await?;
         client.expect_text("last").await?;
         level.expect_text("last").await?;
         if at == b {
             // The second round's client hears these as well.
-            op(a, "channel.remove_user", json!({"channel_id": 31, "user_id": 1, "removed_by": 2})).await?;
+            op(
+                a,
+                "channel.remove_user",
+                json!({"channel_id": 31, "user_id": 1, "removed_by": 2}),
+            )
+            .await?;
             client.expect("user_removed.channel").await?;
             break;
         }
@@ -543,5 +765,208 @@ async fn presence() -> Result<()> {
     about_one(&mut watcher, "user.online").await?;
     drop(third);
     about_one(&mut watcher, "user.offline").await?;
+    Ok(())
+}
+
+/// P01–P04, C21: pings, pongs, and a token that expires.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_and_expiry() -> Result<()> {
+    let cluster = cluster(|options| {
+        options.ping = Span(Duration::from_millis(300));
+        options.login_lifetime = Span(Duration::from_secs(3));
+    })
+    .await?;
+    let at = cluster.instance(0).address();
+    users(at, 1).await?;
+    // The library answers pings by itself as long as it is read.
+    let mut client = Rtm::user(at, 1).await?;
+    ensure!(client.expect_close().await? == 4009);
+    // Who does not read does not answer, whatever he says.
+    let mut deaf = Rtm::user(at, 1).await?;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        deaf.say(&json!({"command": "ws_ping"})).await.ok();
+    }
+    ensure!(deaf.expect_close().await? == 4011);
+    Ok(())
+}
+
+/// K14: many react and read at once, over both instances.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once() -> Result<()> {
+    let cluster = cluster(|_| ()).await?;
+    let (a, b) = (cluster.instance(0).address(), cluster.instance(1).address());
+    users(a, 13).await?;
+    channel(a, 11, &(1..=13).collect::<Vec<_>>()).await?;
+    let mut watcher = Rtm::user(a, 13).await?;
+    let id = post(a, 11, 13, "read me").await?;
+    watcher.expect_text("read me").await?;
+    let mut clients = Vec::new();
+    for user in 1..=12 {
+        clients.push(Rtm::user(if user % 2 == 0 { a } else { b }, user).await?);
+    }
+    for client in &mut clients {
+        client
+            .say(&json!({"command": "ws_add_reaction", "message_id": id, "emoji_value": "x"}))
+            .await?;
+        client
+            .say(&json!({"command": "ws_read_notification", "channel_id": 11, "message_id": id}))
+            .await?;
+    }
+    let (mut size, mut updates) = (0, 0);
+    while updates < 24 {
+        let frame = watcher.hear().await?;
+        if frame["event"] == "chat.updateMessage" {
+            let message = &frame["payload"]["message"];
+            let of = |name: &str| message[name].as_array().map_or(0, Vec::len);
+            let now = of("emoticons") + of("read_users");
+            ensure!(now == size + 1, "{message}");
+            (size, updates) = (now, updates + 1);
+        }
+    }
+    Ok(())
+}
+
+/// F01, F02: an instance is killed; who was only there goes offline, once for each channel.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_killed() -> Result<()> {
+    let mut cluster = cluster(|_| ()).await?;
+    let (a, b) = (cluster.instance(0).address(), cluster.instance(1).address());
+    users(a, 4).await?;
+    channel(a, 11, &[1, 2, 3, 4]).await?;
+    let mut watcher = Rtm::user(a, 1).await?;
+    // Two is only there, three on both, four comes back in time.
+    let _two = Rtm::user(b, 2).await?;
+    let (mut three, _three) = (Rtm::user(a, 3).await?, Rtm::user(b, 3).await?);
+    let four = Rtm::user(b, 4).await?;
+    let mut online = std::collections::BTreeSet::new();
+    while online.len() < 3 {
+        let frame = watcher.next().await?;
+        online.extend(frame["payload"]["user"]["id"].as_u64().filter(|id| *id > 1));
+    }
+    cluster.kill(1);
+    post(a, 11, 1, "missed").await?;
+    let (mut four, hello) = Rtm::hello(a, &ws_token(a, 4).await?, Some(&four.cursor)).await?;
+    ensure!(hello["resumed"] == true, "{hello}");
+    four.expect_text("missed").await?;
+    watcher.expect_text("missed").await?;
+    three.expect_text("missed").await?;
+    let frame = watcher.next().await?;
+    ensure!(
+        frame["event"] == "user.offline" && frame["payload"]["user"]["id"] == 2,
+        "{frame}"
+    );
+    four.expect_nothing().await?;
+    ensure!(tokio::time::timeout(SILENCE, watcher.next()).await.is_err());
+    drop(four);
+    let frame = watcher.next().await?;
+    ensure!(
+        frame["event"] == "user.offline" && frame["payload"]["user"]["id"] == 4,
+        "{frame}"
+    );
+    Ok(())
+}
+
+/// S03, S04, S06: drops while four publish; per channel nothing lost, doubled or reordered.
+#[tokio::test(flavor = "multi_thread")]
+async fn drops_under_load() -> Result<()> {
+    const POSTS: usize = 60;
+    let cluster = cluster(|options| options.connects_per_minute = 1_000).await?;
+    let at = [cluster.instance(0).address(), cluster.instance(1).address()];
+    users(at[0], 2).await?;
+    for id in 11..=14 {
+        channel(at[0], id, &[1, 2]).await?;
+    }
+    let token = ws_token(at[0], 1).await?;
+    let mut observer = Rtm::user(at[1], 2).await?;
+    let (mut client, _) = Rtm::hello(at[0], &token, None).await?;
+    let publishers = (0..4_u64).map(|publisher| {
+        tokio::spawn(async move {
+            for n in 0..POSTS {
+                let text = format!("{publisher}-{n}");
+                post(at[n % 2], 11 + publisher, 2, &text).await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut heard: [Vec<Vec<String>>; 2] = [vec![Vec::new(); 4], vec![Vec::new(); 4]];
+    let note = |heard: &mut Vec<Vec<String>>, frame: &Value| {
+        if frame["event"] == "chat.postMessage" {
+            let channel = frame["payload"]["message"]["channel_id"]
+                .as_u64()
+                .unwrap_or(11);
+            let text = frame["payload"]["message"]["content"]
+                .as_str()
+                .unwrap_or_default();
+            heard[(channel - 11) as usize].push(text.to_owned());
+        }
+    };
+    let total = |heard: &Vec<Vec<String>>| heard.iter().map(Vec::len).sum::<usize>();
+    let mut drops = 0;
+    while total(&heard[0]) < 4 * POSTS {
+        let frame = client.hear().await?;
+        note(&mut heard[0], &frame);
+        if drops < 15 && total(&heard[0]) > 12 * (drops + 1) {
+            drops += 1;
+            let (again, hello) = Rtm::hello(at[drops % 2], &token, Some(&client.cursor)).await?;
+            ensure!(hello["resumed"] == true, "{hello}");
+            client = again;
+        }
+    }
+    ensure!(drops == 15);
+    while total(&heard[1]) < 4 * POSTS {
+        let frame = observer.hear().await?;
+        note(&mut heard[1], &frame);
+    }
+    for publisher in publishers {
+        publisher.await??;
+    }
+    ensure!(heard[0] == heard[1]);
+    client.expect_nothing().await?;
+    Ok(())
+}
+
+/// R05: racing connects and disconnects; online and offline alternate, the last one is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_presence() -> Result<()> {
+    let cluster = cluster(|options| options.connects_per_minute = 1_000).await?;
+    let at = [cluster.instance(0).address(), cluster.instance(1).address()];
+    users(at[0], 2).await?;
+    channel(at[0], 11, &[1, 2]).await?;
+    let mut watcher = Rtm::user(at[0], 2).await?;
+    let mut tokens = Vec::new();
+    for _ in 0..16 {
+        tokens.push(ws_token(at[0], 1).await?);
+    }
+    let racers = tokens.into_iter().enumerate().map(|(n, token)| {
+        tokio::spawn(async move {
+            for round in 0..3 {
+                let (client, _) = Rtm::hello(at[(n + round) % 2], &token, None).await?;
+                drop(client);
+            }
+            anyhow::Ok(())
+        })
+    });
+    for racer in racers.collect::<Vec<_>>() {
+        racer.await??;
+    }
+    let last = Rtm::user(at[1], 1).await?;
+    drop(last);
+    let mut states: Vec<bool> = Vec::new();
+    while let Ok(frame) = tokio::time::timeout(Duration::from_secs(2), watcher.next()).await {
+        let user = &frame?["payload"]["user"];
+        if user["id"] == 1 {
+            states.push(user["online_status"] == true);
+        }
+    }
+    ensure!(
+        states.first() == Some(&true) && states.last() == Some(&false),
+        "{states:?}"
+    );
+    ensure!(
+        states.windows(2).all(|pair| pair[0] != pair[1]),
+        "{states:?}"
+    );
     Ok(())
 }

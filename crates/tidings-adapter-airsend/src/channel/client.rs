@@ -47,7 +47,11 @@ impl Desk<'_> {
             message.read_count += 1;
             decision.put(receipt, to_json(&now), Some(self.rules.messages));
             self.changed(&mut decision, &message, &body)?;
-            self.out(&mut decision, "receipt", json!({ "user_id": user, "message_id": id }));
+            self.out(
+                &mut decision,
+                "receipt",
+                json!({ "user_id": user, "message_id": id }),
+            );
         }
         done(&mut decision, reading);
         Ok(decision)
@@ -63,7 +67,11 @@ impl Desk<'_> {
             member.mark = count.last;
             member.settle(&count);
             self.put(&mut decision, keys::member(self.id, user), &member);
-            self.out(&mut decision, "all_read", json!({ "user_id": user, "message_id": count.latest }));
+            self.out(
+                &mut decision,
+                "all_read",
+                json!({ "user_id": user, "message_id": count.latest }),
+            );
         }
         done(&mut decision, json!({ "unread": 0, "oldest": 0 }));
         Ok(decision)
@@ -75,11 +83,19 @@ impl Desk<'_> {
         let member = self.member(user)?;
         let (mut message, body) = self.message(id)?;
         let mut decision = Decision::default();
-        if message.emoticons.iter().any(|one| one.uid == user && one.ev == emoji) {
+        if message
+            .emoticons
+            .iter()
+            .any(|one| one.uid == user && one.ev == emoji)
+        {
             return Ok(decision);
         }
         let name = &member.profile.display_name;
-        message.emoticons.push(Emoticon { uid: user, dn: name.clone(), ev: emoji.clone() });
+        message.emoticons.push(Emoticon {
+            uid: user,
+            dn: name.clone(),
+            ev: emoji.clone(),
+        });
         self.changed(&mut decision, &message, &body)?;
         if message.author != user && message.kind != crate::BOT {
             let alert = json!({
@@ -111,7 +127,9 @@ impl Desk<'_> {
         let (mut message, body) = self.message(id)?;
         let mut decision = Decision::default();
         let before = message.emoticons.len();
-        message.emoticons.retain(|one| one.uid != user || one.ev != emoji);
+        message
+            .emoticons
+            .retain(|one| one.uid != user || one.ev != emoji);
         if message.emoticons.len() < before {
             self.changed(&mut decision, &message, &body)?;
             let out = json!({ "user_id": user, "message_id": id, "emoji": emoji });

@@ -56,7 +56,9 @@ impl Desk<'_> {
         count.last += u64::from(counts);
         (count.latest, count.active) = (new.id, self.now_ms / 1000);
         let seq = if counts { count.last } else { 0 };
-        let name = author.as_ref().map(|author| author.profile.display_name.clone());
+        let name = author
+            .as_ref()
+            .map(|author| author.profile.display_name.clone());
         let mut message = Message {
             id: new.id,
             author: new.author,

@@ -40,7 +40,11 @@ struct Seated {
 type Page = Vec<Seated>;
 
 impl Desk<'_> {
-    pub(super) fn create(&self, given: Map<String, Value>, nonce: String) -> Result<Decision, Stop> {
+    pub(super) fn create(
+        &self,
+        given: Map<String, Value>,
+        nonce: String,
+    ) -> Result<Decision, Stop> {
         let known: Option<Channel> = self.get(&keys::channel(self.id))?;
         let mut decision = Decision::default();
         match known {
@@ -65,7 +69,10 @@ impl Desk<'_> {
             nonce: nonce.clone(),
             ..Channel::default()
         };
-        let count = Count { active: now, ..Count::default() };
+        let count = Count {
+            active: now,
+            ..Count::default()
+        };
         self.put(&mut decision, keys::channel(self.id), &channel);
         self.put(&mut decision, keys::count(self.id), &count);
         done(&mut decision, json!({ "nonce": nonce }));
@@ -82,7 +89,11 @@ impl Desk<'_> {
         if seats.len() > ENROL_MAX {
             return Err(Refusal::Full.into());
         }
-        self.need(seats.iter().map(|seat| keys::member(self.id, seat.profile.id)))?;
+        self.need(
+            seats
+                .iter()
+                .map(|seat| keys::member(self.id, seat.profile.id)),
+        )?;
         let mut decision = Decision::default();
         let mut pages: Vec<(usize, Page)> = Vec::new();
         for seat in seats {
@@ -90,7 +101,14 @@ impl Desk<'_> {
             if self.has(&key)? || decision.puts.iter().any(|put| put.key == key) {
                 continue;
             }
-            self.seat(&mut decision, &mut channel, &mut pages, seat, nonce.to_owned(), 0)?;
+            self.seat(
+                &mut decision,
+                &mut channel,
+                &mut pages,
+                seat,
+                nonce.to_owned(),
+                0,
+            )?;
         }
         self.put_pages(&mut decision, &pages);
         self.put(&mut decision, keys::channel(self.id), &channel);
@@ -149,7 +167,10 @@ impl Desk<'_> {
         let seated: Page = self.get(&keys::page(self.id, page))?.unwrap_or_default();
         for one in seated {
             let user = one.profile.id;
-            let ask = UserAsk::Gone { channel: self.id, nonce: one.nonce };
+            let ask = UserAsk::Gone {
+                channel: self.id,
+                nonce: one.nonce,
+            };
             decision.command(user::command(user, &ask));
             decision.remove(keys::member(self.id, user));
         }
@@ -208,7 +229,8 @@ impl Desk<'_> {
             "removed_by_user_id": by,
             "channel_id": self.id,
         });
-        let subject = format!("leave:{nonce}");
+        // Those who were there from the start share a nonce.
+        let subject = format!("leave:{user}:{nonce}");
         decision.publish(self.draft("user_removed.channel", &payload, Some(subject)));
         let payload = json!({ "channel": self.object(&channel, &pages, None)? });
         decision.publish(self.draft("channel.update", &payload, None));
@@ -235,7 +257,11 @@ impl Desk<'_> {
             });
             decision.publish(self.draft("user.profileUpdate", &payload, None));
         }
-        self.put(&mut decision, keys::member(self.id, member.profile.id), &member);
+        self.put(
+            &mut decision,
+            keys::member(self.id, member.profile.id),
+            &member,
+        );
         Ok(decision)
     }
 
@@ -262,7 +288,11 @@ impl Desk<'_> {
                 "user": member.profile.wire(online, active),
                 "channel_id": self.id,
             });
-            let event = if online { "user.online" } else { "user.offline" };
+            let event = if online {
+                "user.online"
+            } else {
+                "user.offline"
+            };
             self.flash(&mut decision, event, &payload, None);
         }
         self.put(&mut decision, keys::member(self.id, user), &member);
@@ -316,7 +346,12 @@ impl Desk<'_> {
                 pages.len() - 1
             }
         };
-        let Seat { profile, online, version, active } = seat;
+        let Seat {
+            profile,
+            online,
+            version,
+            active,
+        } = seat;
         pages[index].1.push(Seated {
             profile: profile.clone(),
             nonce: nonce.clone(),
@@ -356,7 +391,11 @@ impl Desk<'_> {
         let shown = 0..channel.pages.len().min(PAGES_SHOWN);
         let changes = |page: &usize| changed.iter().any(|(one, _)| one == page);
         let stored = shown.clone().filter(|page| !changes(page));
-        self.need(stored.map(|page| keys::page(self.id, page)).chain([keys::count(self.id)]))?;
+        self.need(
+            stored
+                .map(|page| keys::page(self.id, page))
+                .chain([keys::count(self.id)]),
+        )?;
         let count = match count {
             Some(count) => count,
             None => self.count()?,
@@ -375,7 +414,10 @@ impl Desk<'_> {
                 Some((_, page)) => page.clone(),
                 None => self.page(number)?,
             };
-            members.extend(page.iter().map(|one| one.profile.wire(one.online, one.active)));
+            members.extend(
+                page.iter()
+                    .map(|one| one.profile.wire(one.online, one.active)),
+            );
         }
         let total: usize = channel.pages.iter().sum();
         let mut object = channel.fields.clone();

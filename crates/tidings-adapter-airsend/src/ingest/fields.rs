@@ -12,7 +12,9 @@ pub(crate) struct Fields<'a>(&'a Map<String, Value>);
 impl<'a> Fields<'a> {
     pub(crate) fn of(value: &'a Value, what: &str) -> Result<Self, Problem> {
         let object = value.as_object();
-        object.map(Self).ok_or_else(|| Problem::bad(format!("{what} is no object")))
+        object
+            .map(Self)
+            .ok_or_else(|| Problem::bad(format!("{what} is no object")))
     }
 
     pub(crate) fn all(self) -> &'a Map<String, Value> {

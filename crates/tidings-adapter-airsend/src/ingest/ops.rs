@@ -44,14 +44,16 @@ impl Operation<'_> {
             }
             "session.revoke" => {
                 let op = self.op.clone();
-                self.user(data.id("user_id")?, &UserAsk::Revoke { op }).await
+                self.user(data.id("user_id")?, &UserAsk::Revoke { op })
+                    .await
             }
             "channel.create" => self.create(data).await,
             "channel.update" => {
                 let mut set = data.object("set")?.all().clone();
                 tidy(&mut set)?;
                 let op = self.op.clone();
-                self.channel(data.id("channel_id")?, &Ask::Update { set, op }).await
+                self.channel(data.id("channel_id")?, &Ask::Update { set, op })
+                    .await
             }
             "channel.remove" => {
                 let op = self.op.clone();
@@ -66,7 +68,12 @@ impl Operation<'_> {
                 let attachments = data.maybe("attachments", Fields::list)?.cloned();
                 let message = data.id("message_id")?;
                 let op = self.op.clone();
-                let ask = Ask::Edit { message, content, attachments, op };
+                let ask = Ask::Edit {
+                    message,
+                    content,
+                    attachments,
+                    op,
+                };
                 self.message(message, &ask).await
             }
             "message.delete" => {
@@ -77,14 +84,18 @@ impl Operation<'_> {
             "action.create" => {
                 let mut action = data.object("action")?.all().clone();
                 let channel = data.object("action")?.id("channel_id")?;
-                let id = data.object("action")?.maybe("id", Fields::id)?.unwrap_or(self.seed);
+                let id = data
+                    .object("action")?
+                    .maybe("id", Fields::id)?
+                    .unwrap_or(self.seed);
                 action.insert("id".into(), id.into());
                 action.insert("channel_id".into(), channel.into());
                 for name in ["updated_on", "updated_by"] {
                     action.entry(name).or_insert(Value::Null);
                 }
                 let payload = json!({ "action": action, "channel_id": channel });
-                self.tell(channel, op, payload, json!({ "action_id": id }), None).await
+                self.tell(channel, op, payload, json!({ "action_id": id }), None)
+                    .await
             }
             "lock.acquire" | "lock.release" => {
                 let (channel, user) = (data.id("channel_id")?, data.id("user_id")?);
@@ -158,7 +169,11 @@ impl Operation<'_> {
         };
         let login = keys::login_index(email);
         let place = keys::index_key(&login);
-        let known = self.shared.hub.load(&place, vec![keys::index(&login)]).await?;
+        let known = self
+            .shared
+            .hub
+            .load(&place, vec![keys::index(&login)])
+            .await?;
         let owner: Option<u64> = known
             .into_iter()
             .flatten()
@@ -167,7 +182,10 @@ impl Operation<'_> {
         if owner.is_some_and(|owner| owner != id) {
             return Err(Problem::bad("`email` is another user's"));
         }
-        let point = index::Ask::Point { to: id, lifetime_ms: None };
+        let point = index::Ask::Point {
+            to: id,
+            lifetime_ms: None,
+        };
         self.ask(index::command(&login, &point)).await?;
         let ask = UserAsk::Upsert {
             email: email.to_owned(),
@@ -181,7 +199,8 @@ impl Operation<'_> {
             && keys::login_index(old) != login
         {
             let drop = index::Ask::Drop { to: id };
-            self.ask(index::command(&keys::login_index(old), &drop)).await?;
+            self.ask(index::command(&keys::login_index(old), &drop))
+                .await?;
         }
         Ok(json!({}))
     }
@@ -199,7 +218,11 @@ impl Operation<'_> {
         }
         let seats = self.seats(&members).await?;
         let op = self.op.clone();
-        let create = Ask::Create { fields, nonce: self.nonce(), op: op.clone() };
+        let create = Ask::Create {
+            fields,
+            nonce: self.nonce(),
+            op: op.clone(),
+        };
         let created = self.channel(channel, &create).await?;
         // Of an earlier try that got no further; or of one that is done, which answers as it did.
         let Some(nonce) = created["nonce"].as_str() else {
@@ -217,7 +240,11 @@ impl Operation<'_> {
         let (channel, user) = (data.id("channel_id")?, data.id("user_id")?);
         data.maybe("added_by", Fields::id)?;
         let seat = self.seats(&[user]).await?.pop().ok_or(Refusal::NoUser)?;
-        let ask = Ask::Add { seat, nonce: self.nonce(), op: self.op.clone() };
+        let ask = Ask::Add {
+            seat,
+            nonce: self.nonce(),
+            op: self.op.clone(),
+        };
         self.channel(channel, &ask).await
     }
 
@@ -247,9 +274,15 @@ impl Operation<'_> {
             };
         };
         let nonce = member.nonce;
-        let leave = UserAsk::Leave { channel, nonce: nonce.clone(), by, op: self.op.clone() };
+        let leave = UserAsk::Leave {
+            channel,
+            nonce: nonce.clone(),
+            by,
+            op: self.op.clone(),
+        };
         self.user(user, &leave).await?;
-        self.channel(channel, &Ask::Remove { user, nonce, by }).await
+        self.channel(channel, &Ask::Remove { user, nonce, by })
+            .await
     }
 
     async fn post(&self, data: &Fields<'_>) -> Result<Value, Problem> {
@@ -335,7 +368,8 @@ impl Operation<'_> {
                 alert[name] = id.into();
             }
         }
-        self.personally(&[user], "alert.notification", &alert).await?;
+        self.personally(&[user], "alert.notification", &alert)
+            .await?;
         Ok(json!({ "alert_id": self.seed }))
     }
 
@@ -387,7 +421,10 @@ impl Operation<'_> {
                 lifetime_ms: u64::try_from(self.shared.settings.options.idempotency.0.as_millis())
                     .unwrap_or(u64::MAX),
             });
-            Draft { dedup, ..Draft::new(topic, event, to_json(payload)) }
+            Draft {
+                dedup,
+                ..Draft::new(topic, event, to_json(payload))
+            }
         };
         let drafts = users.iter().map(draft).collect();
         let stored = self.shared.hub.publish(drafts).await;
@@ -434,7 +471,13 @@ fn seat(pair: &[Option<tidings_adapter::Record>]) -> Option<Seat> {
 
 /// What the hub derives is not the backend's to set; numbers that came as texts become numbers.
 fn tidy(fields: &mut Map<String, Value>) -> Result<(), Problem> {
-    for derived in ["members", "members_total", "latest_message", "last_active_on", "last_active_on_ts"] {
+    for derived in [
+        "members",
+        "members_total",
+        "latest_message",
+        "last_active_on",
+        "last_active_on_ts",
+    ] {
         fields.remove(derived);
     }
     if let Some(by) = fields.get_mut("created_by") {

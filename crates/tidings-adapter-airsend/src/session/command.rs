@@ -87,7 +87,10 @@ impl Command {
 /// A message and its `cid`.
 pub(crate) fn parse(text: &str) -> Result<(Parsed, Option<Value>), Malformed> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| Malformed)?;
-    let command = object.get("command").and_then(Value::as_str).ok_or(Malformed)?;
+    let command = object
+        .get("command")
+        .and_then(Value::as_str)
+        .ok_or(Malformed)?;
     let cid = object.get("cid").filter(|cid| match cid {
         Value::String(text) => text.len() <= CID_BYTES_MAX,
         other => other.is_number(),
@@ -121,14 +124,29 @@ fn fields(name: Name, object: &Map<String, Value>) -> Option<Command> {
     let message = || id(object.get("message_id")?);
     let emoji = || {
         let emoji = object.get("emoji_value")?.as_str()?;
-        (1..=EMOJI_BYTES_MAX).contains(&emoji.len()).then(|| emoji.to_owned())
+        (1..=EMOJI_BYTES_MAX)
+            .contains(&emoji.len())
+            .then(|| emoji.to_owned())
     };
     Some(match name {
-        Name::Typing => Command::Typing { channel: channel()? },
-        Name::ReadAll => Command::ReadAll { channel: channel()? },
-        Name::Read => Command::Read { channel: channel()?, message: message()? },
-        Name::React => Command::React { message: message()?, emoji: emoji()? },
-        Name::Unreact => Command::Unreact { message: message()?, emoji: emoji()? },
+        Name::Typing => Command::Typing {
+            channel: channel()?,
+        },
+        Name::ReadAll => Command::ReadAll {
+            channel: channel()?,
+        },
+        Name::Read => Command::Read {
+            channel: channel()?,
+            message: message()?,
+        },
+        Name::React => Command::React {
+            message: message()?,
+            emoji: emoji()?,
+        },
+        Name::Unreact => Command::Unreact {
+            message: message()?,
+            emoji: emoji()?,
+        },
     })
 }
 
@@ -169,21 +187,33 @@ mod tests {
             (r#"{"command":"ws_ping","x":1}"#, Parsed::Ping),
             (r#"{"command":"WS_PING"}"#, Parsed::Unknown),
             (r#"{"command":""}"#, Parsed::Unknown),
-            (r#"{"command":"ws_ephemeral_typing","channel_id":11}"#, typing.clone()),
+            (
+                r#"{"command":"ws_ephemeral_typing","channel_id":11}"#,
+                typing.clone(),
+            ),
             (
                 r#"{"command":"ws_ephemeral_typing","channel_id":"11","user_email":"x"}"#,
                 typing,
             ),
             (r#"{"command":"ws_ephemeral_typing"}"#, Parsed::Invalid),
-            (r#"{"command":"ws_ephemeral_typing","channel_id":1.5}"#, Parsed::Invalid),
-            (r#"{"command":"ws_read_notification","channel_id":1}"#, Parsed::Invalid),
+            (
+                r#"{"command":"ws_ephemeral_typing","channel_id":1.5}"#,
+                Parsed::Invalid,
+            ),
+            (
+                r#"{"command":"ws_read_notification","channel_id":1}"#,
+                Parsed::Invalid,
+            ),
             (
                 r#"{"command":"ws_add_reaction","message_id":1,"emoji_value":""}"#,
                 Parsed::Invalid,
             ),
             (
                 r#"{"command":"ws_add_reaction","message_id":1,"emoji_value":"U 1F600"}"#,
-                Parsed::Command(Command::React { message: 1, emoji: "U 1F600".into() }),
+                Parsed::Command(Command::React {
+                    message: 1,
+                    emoji: "U 1F600".into(),
+                }),
             ),
         ] {
             assert_eq!(parsed(text), Ok(expected), "{text}");
@@ -197,7 +227,8 @@ mod tests {
 
     #[test]
     fn cids() {
-        let cid = |cid: &str| parse(&format!(r#"{{"command":"ws_ping","cid":{cid}}}"#)).map(|it| it.1);
+        let cid =
+            |cid: &str| parse(&format!(r#"{{"command":"ws_ping","cid":{cid}}}"#)).map(|it| it.1);
         assert_eq!(cid("7"), Ok(Some(7.into())));
         assert_eq!(cid("\"a\""), Ok(Some("a".into())));
         assert_eq!(cid("true"), Ok(None));

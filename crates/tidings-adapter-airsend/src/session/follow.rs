@@ -152,12 +152,18 @@ impl Follow {
     fn include(&mut self, span: &Span, at: EventId, common: Option<EventId>) {
         let partition = self.partition(span.channel);
         let behind = common.is_some_and(|place| at < place);
-        let room = self.common(partition).filter(|sub| !behind && self.topics(*sub).len() < COMMON_MAX);
+        let room = self
+            .common(partition)
+            .filter(|sub| !behind && self.topics(*sub).len() < COMMON_MAX);
         let sub = match room {
             Some(sub) => sub,
             None => {
                 let first = !behind && self.common(partition).is_none();
-                self.line(partition, first, if first { common.unwrap_or(at) } else { at })
+                self.line(
+                    partition,
+                    first,
+                    if first { common.unwrap_or(at) } else { at },
+                )
             }
         };
         let heard = Heard {
@@ -171,7 +177,14 @@ impl Follow {
     fn line(&mut self, partition: Partition, common: bool, place: EventId) -> SubId {
         let sub = SubId(self.next_sub);
         self.next_sub += 1;
-        self.lines.insert(sub, Line { partition, common, place });
+        self.lines.insert(
+            sub,
+            Line {
+                partition,
+                common,
+                place,
+            },
+        );
         sub
     }
 
@@ -182,13 +195,20 @@ impl Follow {
 
     /// The channels of a line and the place of each.
     fn topics(&self, sub: SubId) -> BTreeMap<u64, EventId> {
-        let place = self.lines.get(&sub).map_or(EventId::ORIGIN, |line| line.place);
+        let place = self
+            .lines
+            .get(&sub)
+            .map_or(EventId::ORIGIN, |line| line.place);
         let mut topics = BTreeMap::new();
         for heard in self.spans.values().filter(|heard| heard.line == Some(sub)) {
             if heard.state == Hearing::Over {
                 continue;
             }
-            let at = if heard.state == Hearing::Before { place } else { place.max(heard.floor) };
+            let at = if heard.state == Hearing::Before {
+                place
+            } else {
+                place.max(heard.floor)
+            };
             let known = topics.entry(heard.channel).or_insert(at);
             // A span that begins where another ends goes on from there.
             *known = (*known).min(at);
@@ -204,9 +224,17 @@ impl Follow {
     /// Subscribes everything at the newest event, to find out where that is.
     pub(crate) fn probe_newest(&self, actions: &mut Actions) {
         for sub in self.lines.keys() {
-            let topics = self.topics(*sub).into_keys().map(keys::channel_topic).collect();
+            let topics = self
+                .topics(*sub)
+                .into_keys()
+                .map(keys::channel_topic)
+                .collect();
             let from = Start::From(From::Newest);
-            actions.push(Action::Subscribe { sub: *sub, topics, from });
+            actions.push(Action::Subscribe {
+                sub: *sub,
+                topics,
+                from,
+            });
         }
     }
 
@@ -281,7 +309,9 @@ impl Follow {
             let mut places = Places::everywhere(&set, first);
             for (place, placed) in places.places_mut().iter_mut().zip(set.topics()) {
                 let channel = keys::channel_of(&placed.topic);
-                *place = channel.and_then(|id| topics.get(&id).copied()).unwrap_or(first);
+                *place = channel
+                    .and_then(|id| topics.get(&id).copied())
+                    .unwrap_or(first);
             }
             Start::Cursor(places.print(&set))
         };
@@ -301,12 +331,14 @@ impl Follow {
     }
 
     fn join(&mut self, span: &Span, actions: &mut Actions) {
-        let within = |heard: &&Heard| {
-            heard.channel == span.channel && heard.state != Hearing::Over
-        };
+        let within = |heard: &&Heard| heard.channel == span.channel && heard.state != Hearing::Over;
         let mut heard = Heard::of(span, Hearing::Before);
         // Where the one before it has not ended yet, its beginning is still to come on the same line.
-        heard.line = self.spans.values().find(within).and_then(|heard| heard.line);
+        heard.line = self
+            .spans
+            .values()
+            .find(within)
+            .and_then(|heard| heard.line);
         let found = heard.line.is_some();
         self.spans.insert(span.joined, heard);
         if !found {
@@ -381,6 +413,11 @@ impl Follow {
             return false;
         };
         let subject = subject(event);
+        let leaves = subject
+            .strip_prefix("leave:")
+            .and_then(|rest| rest.split_once(':'));
+        let leaves = leaves.filter(|(user, _)| user.parse() == Ok(self.user));
+        let leaves = leaves.map(|(_, nonce)| nonce);
         let mut heard_it = false;
         let mut over = Vec::new();
         for (joined, heard) in &mut self.spans {
@@ -394,7 +431,7 @@ impl Follow {
                 }
                 Hearing::Within => {
                     heard_it = true;
-                    if subject == "end" || subject.strip_prefix("leave:") == Some(&*heard.nonce) {
+                    if subject == "end" || leaves == Some(&*heard.nonce) {
                         heard.state = Hearing::Over;
                         over.push(*joined);
                     }
@@ -416,8 +453,7 @@ impl Follow {
 
     /// Whether an event of a channel that is not retained is heard now.
     pub(crate) fn hears_now(&self, channel: u64, event: &Event) -> bool {
-        let within =
-            |heard: &Heard| heard.channel == channel && heard.state == Hearing::Within;
+        let within = |heard: &Heard| heard.channel == channel && heard.state == Hearing::Within;
         self.spans.values().any(within) && !self.is_excepted(event)
     }
 
@@ -465,7 +501,10 @@ impl Follow {
 
     /// Channels in which the user is a member.
     pub(crate) fn channels(&self) -> impl Iterator<Item = u64> {
-        let standing = self.spans.values().filter(|heard| !heard.left && heard.state != Hearing::Over);
+        let standing = self
+            .spans
+            .values()
+            .filter(|heard| !heard.left && heard.state != Hearing::Over);
         standing.map(|heard| heard.channel)
     }
 
@@ -486,7 +525,9 @@ impl Follow {
         for (joined, heard) in &self.spans {
             let line = heard.line.and_then(|sub| self.lines.get(&sub));
             let exception = match (heard.state, line) {
-                (Hearing::Before, _) | (_, None) if heard.state != Hearing::Over => Exception::Fresh,
+                (Hearing::Before, _) | (_, None) if heard.state != Hearing::Over => {
+                    Exception::Fresh
+                }
                 (Hearing::Over, _) => Exception::Over,
                 (_, Some(line)) if line.common && !heard.left && heard.floor <= line.place => {
                     continue;
@@ -517,5 +558,7 @@ impl Heard {
 /// What stands beside an event's data for those who follow it.
 pub(crate) fn subject(event: &Event) -> &str {
     let attributes = event.attributes.as_deref();
-    attributes.and_then(|all| all.subject.as_deref()).unwrap_or_default()
+    attributes
+        .and_then(|all| all.subject.as_deref())
+        .unwrap_or_default()
 }

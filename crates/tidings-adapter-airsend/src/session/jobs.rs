@@ -47,7 +47,13 @@ enum Step {
     /// The channel's decision.
     Decision,
     /// What is unread elsewhere.
-    Totals { channel: u64, unread: u64, oldest: u64, total: u64, rest: VecDeque<Vec<u64>> },
+    Totals {
+        channel: u64,
+        unread: u64,
+        oldest: u64,
+        total: u64,
+        rest: VecDeque<Vec<u64>>,
+    },
     /// Its event in the user's own topic.
     Event,
 }
@@ -101,8 +107,16 @@ impl Connection {
             Command::Typing { .. } => Ask::Typing { user },
             Command::Read { message, .. } => Ask::Read { user, message },
             Command::ReadAll { .. } => Ask::ReadAll { user },
-            Command::React { message, emoji } => Ask::React { user, message, emoji },
-            Command::Unreact { message, emoji } => Ask::Unreact { user, message, emoji },
+            Command::React { message, emoji } => Ask::React {
+                user,
+                message,
+                emoji,
+            },
+            Command::Unreact { message, emoji } => Ask::Unreact {
+                user,
+                message,
+                emoji,
+            },
         };
         self.commit(Step::Decision, channel::command(channel, &ask), actions);
     }
@@ -177,9 +191,27 @@ impl Connection {
                 };
                 self.count(step, actions);
             }
-            (Some(Step::Totals { channel, unread, oldest, total, rest }), _) => {
+            (
+                Some(Step::Totals {
+                    channel,
+                    unread,
+                    oldest,
+                    total,
+                    rest,
+                }),
+                _,
+            ) => {
                 let total = total + result["unread"].as_u64().unwrap_or(0);
-                self.count(Step::Totals { channel, unread, oldest, total, rest }, actions);
+                self.count(
+                    Step::Totals {
+                        channel,
+                        unread,
+                        oldest,
+                        total,
+                        rest,
+                    },
+                    actions,
+                );
             }
             _ => self.finish(Ok(()), actions),
         }
@@ -194,13 +226,24 @@ impl Connection {
         channels.sort_unstable_by_key(|id| (follow.partition_of(*id), *id));
         channels.dedup();
         let together = channels.chunk_by(|a, b| follow.partition_of(*a) == follow.partition_of(*b));
-        together.flat_map(|some| some.chunks(COUNTED_AT_ONCE)).map(<[u64]>::to_vec).collect()
+        together
+            .flat_map(|some| some.chunks(COUNTED_AT_ONCE))
+            .map(<[u64]>::to_vec)
+            .collect()
     }
 
     /// Counts on, or tells the reader.
     fn count(&mut self, step: Step, actions: &mut Actions) {
-        let (Step::Totals { channel, unread, oldest, total, mut rest }, Some(grant)) =
-            (step, &self.grant)
+        let (
+            Step::Totals {
+                channel,
+                unread,
+                oldest,
+                total,
+                mut rest,
+            },
+            Some(grant),
+        ) = (step, &self.grant)
         else {
             return;
         };
@@ -209,7 +252,13 @@ impl Connection {
             && let Some(first) = channels.first().copied()
         {
             let command = channel::command(first, &Ask::Unread { user, channels });
-            let step = Step::Totals { channel, unread, oldest, total, rest };
+            let step = Step::Totals {
+                channel,
+                unread,
+                oldest,
+                total,
+                rest,
+            };
             return self.commit(step, command, actions);
         }
         let payload = json!({
@@ -247,7 +296,10 @@ impl Connection {
         said["ts"] = (now.unix_ms / 1000).into();
         if settings.forward {
             let draft = Draft::new(keys::topic(COMMANDS), command.name(), to_json(&said));
-            actions.push(Action::Publish { tag: FORWARDED, draft });
+            actions.push(Action::Publish {
+                tag: FORWARDED,
+                draft,
+            });
         }
         if let Some(url) = &settings.forward_to {
             let call = Call {
@@ -257,7 +309,10 @@ impl Connection {
                 body: to_json(&said).into(),
                 patience: FORWARD_PATIENCE,
             };
-            actions.push(Action::Call { tag: FORWARDED, call });
+            actions.push(Action::Call {
+                tag: FORWARDED,
+                call,
+            });
         }
     }
 }

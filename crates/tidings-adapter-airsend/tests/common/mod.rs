@@ -47,7 +47,12 @@ pub(crate) fn parsed(answer: &Answer) -> Value {
 /// Performs an operation, which succeeds; its result.
 pub(crate) async fn op(at: SocketAddr, op: &str, data: Value) -> Result<Value> {
     let answer = send(at, &operation(op, data, None)).await?;
-    ensure!(answer.status == 200, "{op}: {} {}", answer.status, answer.text());
+    ensure!(
+        answer.status == 200,
+        "{op}: {} {}",
+        answer.status,
+        answer.text()
+    );
     Ok(parsed(&answer)["result"].take())
 }
 
@@ -55,7 +60,11 @@ pub(crate) async fn op(at: SocketAddr, op: &str, data: Value) -> Result<Value> {
 pub(crate) async fn refused(at: SocketAddr, op: &str, data: Value) -> Result<u16> {
     let answer = send(at, &operation(op, data, None)).await?;
     ensure!(parsed(&answer)["meta"]["ok"] == false, "{}", answer.text());
-    ensure!(parsed(&answer)["meta"]["error"].is_string(), "{}", answer.text());
+    ensure!(
+        parsed(&answer)["meta"]["error"].is_string(),
+        "{}",
+        answer.text()
+    );
     Ok(answer.status)
 }
 
@@ -86,7 +95,10 @@ pub(crate) async fn login(at: SocketAddr, user: u64) -> Result<String> {
         .header("content-type", "application/x-www-form-urlencoded");
     let answer = send(at, &request).await?;
     ensure!(answer.status == 200, "{}", answer.text());
-    Ok(parsed(&answer)["token"].as_str().context("a token")?.to_owned())
+    Ok(parsed(&answer)["token"]
+        .as_str()
+        .context("a token")?
+        .to_owned())
 }
 
 pub(crate) async fn ws_token(at: SocketAddr, user: u64) -> Result<String> {
@@ -95,7 +107,10 @@ pub(crate) async fn ws_token(at: SocketAddr, user: u64) -> Result<String> {
         Request::get("/api/v1/rtm.connect").header("authorization", format!("Bearer {bearer}"));
     let answer = send(at, &request).await?;
     ensure!(answer.status == 200, "{}", answer.text());
-    Ok(parsed(&answer)["rtm"]["ws_token"].as_str().context("a token")?.to_owned())
+    Ok(parsed(&answer)["rtm"]["ws_token"]
+        .as_str()
+        .context("a token")?
+        .to_owned())
 }
 
 /// A client on a websocket.
@@ -109,7 +124,10 @@ impl Rtm {
     /// Connects, and says nothing.
     pub(crate) async fn open(at: SocketAddr) -> Result<Self> {
         match WebSocket::open(at, &Request::get("/")).await? {
-            Ok(socket) => Ok(Self { socket, cursor: String::new() }),
+            Ok(socket) => Ok(Self {
+                socket,
+                cursor: String::new(),
+            }),
             Err(answer) => bail!("not upgraded: {} {}", answer.status, answer.text()),
         }
     }
@@ -141,7 +159,10 @@ impl Rtm {
         let hello = client.next().await?;
         ensure!(hello["event"] == "system.hello", "{hello}");
         let payload = hello["payload"].clone();
-        client.cursor = payload["last_event_id"].as_str().unwrap_or_default().to_owned();
+        client.cursor = payload["last_event_id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         Ok((client, payload))
     }
 
@@ -188,14 +209,20 @@ impl Rtm {
     /// The next frame is this event; its payload.
     pub(crate) async fn expect(&mut self, event: &str) -> Result<Value> {
         let mut frame = self.hear().await?;
-        ensure!(frame["event"] == event, "expecting {event}, a client hears {frame}");
+        ensure!(
+            frame["event"] == event,
+            "expecting {event}, a client hears {frame}"
+        );
         Ok(frame["payload"].take())
     }
 
     /// The next frame is a message with this text.
     pub(crate) async fn expect_text(&mut self, text: &str) -> Result<Value> {
         let mut payload = self.expect("chat.postMessage").await?;
-        ensure!(payload["message"]["content"] == text, "expecting {text}: {payload}");
+        ensure!(
+            payload["message"]["content"] == text,
+            "expecting {text}: {payload}"
+        );
         Ok(payload["message"].take())
     }
 
