@@ -152,10 +152,9 @@ impl Connection {
     }
 
     fn close(&mut self, code: u16, reason: &'static str, actions: &mut Actions) {
+        // Nothing is performed behind a close.
+        self.depart(actions);
         actions.close(code, reason);
-        if self.grant.is_some() {
-            self.depart(actions);
-        }
         self.stage = Stage::Closed;
     }
 
@@ -182,9 +181,8 @@ impl Connection {
             }
             Received::Binary(_) => return self.close(code::MALFORMED, "not a text", actions),
         };
-        let (parsed, cid) = match command::parse(text) {
-            Ok(parsed) => parsed,
-            Err(_) => return self.close(code::MALFORMED, "malformed", actions),
+        let Ok((parsed, cid)) = command::parse(text) else {
+            return self.close(code::MALFORMED, "malformed", actions);
         };
         if let Stage::Silent = self.stage {
             return match parsed {

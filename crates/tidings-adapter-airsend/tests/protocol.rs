@@ -632,6 +632,8 @@ async fn tokens_and_connections() -> Result<()> {
     ensure!(frame["event"] == "chat.postMessage", "{frame}");
     op(a, "session.revoke", json!({"user_id": 1})).await?;
     ensure!(newer.expect_close().await? == 4009);
+    let frame = watcher.next().await?;
+    ensure!(frame["event"] == "user.offline", "{frame}");
     let mut refused = Rtm::open(a).await?;
     refused.say(&auth(&token)).await?;
     ensure!(refused.expect_close().await? == 4004);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidings_adapter_airsend::{Airsend, AirsendOptions};
 use tidings_testkit::adapter_exam::wire::{Answer, Frame, Message, Request, WebSocket, send};
-use tidings_testkit::adapter_exam::{Cluster, Setup};
+use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -26,7 +26,11 @@ pub(crate) fn adapter(changes: impl FnOnce(&mut AirsendOptions)) -> Airsend {
 }
 
 pub(crate) async fn cluster(changes: impl Fn(&mut AirsendOptions)) -> Result<Cluster> {
-    Cluster::start(|| Box::new(adapter(&changes)), Setup::default()).await
+    let setup = Setup {
+        logs: Logs::from_env(),
+        ..Setup::default()
+    };
+    Cluster::start(|| Box::new(adapter(&changes)), setup).await
 }
 
 /// The backend's request.
