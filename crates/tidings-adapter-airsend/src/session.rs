@@ -8,6 +8,7 @@
 //! Commands are carried out one after the other ([`jobs`]); what is heard goes on meanwhile
 //! ([`follow`]).
 
+mod auth;
 pub(crate) mod command;
 mod follow;
 mod jobs;
@@ -209,82 +210,6 @@ impl Connection {
                 self.go_on(now, actions);
             }
         }
-    }
-
-    /// Takes one from the bucket of this connection's commands.
-    fn has_token(&mut self, now: Now) -> bool {
-        let settings = &self.origin.settings;
-        let passed = now.uptime.saturating_sub(self.counted).as_secs_f64();
-        self.counted = now.uptime;
-        let full = self.tokens_left + passed * f64::from(settings.refill);
-        self.tokens_left = full.min(f64::from(settings.burst)) - 1.0;
-        self.tokens_left >= 0.0
-    }
-
-    fn verified(&self, auth: &Auth, now: Now) -> Result<Grant, WsRefusal> {
-        let token = auth.token.as_deref().ok_or(WsRefusal::Bad)?;
-        self.origin.tokens.ws(token, now.unix_ms)
-    }
-
-    fn authenticate(&mut self, auth: Auth, now: Now, actions: &mut Actions) {
-        let Ok(grant) = self.verified(&auth, now) else {
-            return self.close(code::AUTH_FAILED, "authentication failed", actions);
-        };
-        actions.push(Action::ClearTimer(AUTH));
-        self.grant = Some(grant);
-        self.watch_expiry(now, actions);
-        let resumes = auth.resume.is_some();
-        self.stage = Stage::Opening(Opening {
-            auth,
-            step: Step::Own,
-            gap: false,
-            pending: BTreeSet::new(),
-            first: None,
-        });
-        match resumes {
-            true => self.arrive(ARRIVE, actions),
-            false => self.begin(actions),
-        }
-    }
-
-    /// A second `ws_auth`: another token of the same user.
-    fn authenticate_again(
-        &mut self,
-        auth: Auth,
-        cid: Option<Value>,
-        now: Now,
-        actions: &mut Actions,
-    ) {
-        let user = self.grant.as_ref().map(|grant| grant.user);
-        match self.verified(&auth, now) {
-            Ok(grant) if Some(grant.user) == user => {
-                let command = user::command(grant.user, &UserAsk::Arrive(self.arrival(&grant)));
-                self.refresh.push_back((grant, cid));
-                actions.push(Action::Commit {
-                    tag: REARRIVE,
-                    command,
-                });
-            }
-            _ => self.close(code::AUTH_FAILED, "authentication failed", actions),
-        }
-    }
-
-    fn arrival(&self, grant: &Grant) -> Arrival {
-        Arrival {
-            connection: self.origin.connection.clone(),
-            finger_print: grant.finger_print.clone(),
-            generation: grant.generation,
-            incarnation: self.origin.incarnation.clone(),
-        }
-    }
-
-    fn watch_expiry(&mut self, now: Now, actions: &mut Actions) {
-        let Some(grant) = &self.grant else { return };
-        let left = Duration::from_millis((grant.expires * 1000).saturating_sub(now.unix_ms));
-        if left.is_zero() {
-            return self.close(code::EXPIRED, "the token is expired", actions);
-        }
-        actions.set_timer(EXPIRY, left.min(TIMER_MAX));
     }
 
     /// Finds the places of a client that has none: first of his own topic.
