@@ -31,8 +31,9 @@ const CONFIG: &str =
 /// File descriptors: one for a reader, and two for it at the balancer.
 const FILES: usize = 3 * READERS + 1_000;
 
-/// Range reads of three new instances: two for each of 16 partitions, and some room.
-const FILLING: u64 = 2 * 3 * 16 + 50;
+/// Range reads of three new instances: for each of 16 partitions what fills the window, its place and
+/// that of its flash events; and room for tails that look at their places again.
+const FILLING: u64 = 3 * 3 * 16 + 100;
 /// Scripts that run with the clock while instances are rolled: direct ingest, leases, settings.
 const HOUSEKEEPING: usize = 500;
 
