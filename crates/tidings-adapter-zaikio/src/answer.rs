@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
     TooLarge,
     /// The event breaks rules.
     Invalid(Mistakes),
-    /// The app has published too much for now.
+    /// The app has published more than its rate allows; it may go on later.
     TooMany { rule: String, reset_unix: u64 },
     /// It is not known to be stored; may be tried again.
     Unavailable,
