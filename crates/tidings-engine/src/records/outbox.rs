@@ -38,8 +38,20 @@ pub(crate) async fn run(hub: Hub) {
     if hub.registrar().names().is_empty() {
         return;
     }
+    // Side by side: a turn that is not asked while something else is awaited keeps the connection that
+    // it was given, and all of them together would keep them all.
+    tokio::join!(relay_all(&hub), count_all(&hub));
+}
+
+/// A slow look, and not in the same moment as other instances.
+fn sweep() -> tokio::time::Interval {
     let mut sweep = tokio::time::interval(OUTBOX_SWEEP.mul_f64(0.75 + rand::random::<f64>() / 2.0));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    sweep
+}
+
+async fn relay_all(hub: &Hub) {
+    let mut sweep = sweep();
     let mut turns = FuturesUnordered::new();
     // Partitions under way, and whether they were nudged meanwhile: a turn that has just found its
     // outbox empty may not have seen what the nudge is about.
@@ -48,10 +60,7 @@ pub(crate) async fn run(hub: Hub) {
         let mut wanted = BTreeSet::new();
         tokio::select! {
             nudged = hub.registrar().nudged() => wanted = nudged,
-            _ = sweep.tick() => {
-                count(&hub).await;
-                wanted.extend(hub.log().partitions().all());
-            }
+            _ = sweep.tick() => wanted.extend(hub.log().partitions().all()),
             Some(partition) = turns.next(), if !turns.is_empty() => {
                 if under_way.remove(&partition) == Some(true) {
                     wanted.insert(partition);
@@ -63,10 +72,18 @@ pub(crate) async fn run(hub: Hub) {
                 Entry::Occupied(mut again) => *again.get_mut() = true,
                 Entry::Vacant(free) => {
                     free.insert(false);
-                    turns.push(relay(&hub, partition));
+                    turns.push(relay(hub, partition));
                 }
             }
         }
+    }
+}
+
+async fn count_all(hub: &Hub) {
+    let mut sweep = sweep();
+    loop {
+        sweep.tick().await;
+        count(hub).await;
     }
 }
 
