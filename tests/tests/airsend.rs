@@ -14,12 +14,18 @@ mod crash;
 mod drops;
 #[path = "airsend/failover.rs"]
 mod failover;
+#[path = "airsend/figures.rs"]
+mod figures;
 #[path = "airsend/frozen.rs"]
 mod frozen;
+#[path = "airsend/guide.rs"]
+mod guide;
 #[path = "airsend/leaving.rs"]
 mod leaving;
 #[path = "airsend/outage.rs"]
 mod outage;
+#[path = "airsend/shipped.rs"]
+mod shipped;
 #[path = "airsend/sweeping.rs"]
 mod sweeping;
 #[path = "airsend/together.rs"]

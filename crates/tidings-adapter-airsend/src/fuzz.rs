@@ -4,20 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tidings_adapter::bytes::Bytes;
 use tidings_adapter::{
-    Action, Actions, Decided, Input, Now, Partition, Received, Session as _, Topic,
+    Action, Actions, Appended, At, Attributes, Batch, Cursor as Places, Decided, Event, EventId,
+    Input, Now, Outcome, Partition, Placed, Prev, Printed, Received, Session as _, SubId, TimerId,
+    Topic, TopicSet, Variant, Verdict,
 };
 
+use crate::keys;
 use crate::options::{AirsendOptions, SessionSettings, Settings};
 use crate::session::{Connection, Origin, Placing};
 use crate::token::{Grant, Tokens, finger_print};
-use crate::user::View;
+use crate::user::{self, Span, View};
+
+/// The channel of which user 1 is a member.
+const CHANNEL: u64 = 11;
 
 const NOW: u64 = 1_767_225_600;
 const SECRET: &str = "the secret of the fuzz target: 32 bytes and more";
 
-/// Feeds lines of bytes to an authenticated session as frames, and looks whether what it sends is
-/// JSON and how it closes.
+/// Feeds lines of bytes to an authenticated session, and looks whether what it sends is JSON and how
+/// it closes. The first byte of a line says what it is: 0 a binary frame, 1 a pong, 2 a notice, 3 an
+/// event of a channel with that subject, 4 one that is not retained, 5 a timer, 6 a lost place;
+/// anything else is the line of a text frame.
 ///
 /// # Panics
 /// When the session does, sends what is not JSON, or closes without a code; that is what it is for.
@@ -31,30 +40,125 @@ pub fn fuzz_frame(bytes: &[u8]) {
         unix_ms: NOW * 1000,
     };
     session.handle(now, Input::Opened, &mut actions);
-    let auth = serde_json::json!({"command": "ws_auth", "auth_token": token, "ack": true, "resume": {"last_event_id": String::from_utf8_lossy(bytes)}});
+    let resume = String::from_utf8_lossy(bytes);
+    let auth = serde_json::json!({"command": "ws_auth", "auth_token": token, "ack": true, "resume": {"last_event_id": resume}});
     session.handle(
         now,
         Input::Frame(Received::Text(&auth.to_string())),
         &mut actions,
     );
-    for line in bytes.split(|byte| *byte == b'\n') {
+    settle(&mut session, now, &mut actions);
+    for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
+        let rest = line.get(1..).unwrap_or_default();
         let text = String::from_utf8_lossy(line);
-        let received = match line.first() {
-            Some(0) => Received::Binary(line),
-            Some(1) => Received::Pong(line),
-            _ => Received::Text(&text),
+        let subject = String::from_utf8_lossy(rest);
+        let at = EventId::new(NOW * 1000 + number, 0).unwrap_or_default();
+        let topic = keys::channel_topic(CHANNEL);
+        let input = match line.first() {
+            Some(0) => Input::Frame(Received::Binary(line)),
+            Some(1) => Input::Frame(Received::Pong(line)),
+            Some(2) => {
+                let event = event(keys::user_topic(1), at, user::NOTICE, rest, "");
+                let batch = batch(event);
+                let sub = SubId(0);
+                session.handle(now, Input::Events { sub, batch: &batch }, &mut actions);
+                settle(&mut session, now, &mut actions);
+                continue;
+            }
+            Some(3) => {
+                let batch = batch(event(topic, at, "x", b"{}", &subject));
+                let sub = SubId(1);
+                session.handle(now, Input::Events { sub, batch: &batch }, &mut actions);
+                settle(&mut session, now, &mut actions);
+                continue;
+            }
+            Some(4) => {
+                let events = [event(topic, at, "x", b"{}", &subject)];
+                let (sub, events) = (SubId(1), &events[..]);
+                session.handle(now, Input::Flash { sub, events }, &mut actions);
+                settle(&mut session, now, &mut actions);
+                continue;
+            }
+            Some(5) => Input::Timer(TimerId(u32::from(
+                rest.first().copied().unwrap_or_default(),
+            ))),
+            Some(6) => {
+                let (sub, verdict) = (SubId(1), Verdict::Expired);
+                let topic = &topic;
+                let lost = Input::Verdict {
+                    sub,
+                    topic,
+                    verdict,
+                };
+                session.handle(now, lost, &mut actions);
+                settle(&mut session, now, &mut actions);
+                continue;
+            }
+            _ => Input::Frame(Received::Text(&text)),
         };
-        session.handle(now, Input::Frame(received), &mut actions);
+        session.handle(now, input, &mut actions);
         now.uptime += Duration::from_millis(u64::from(line.first().copied().unwrap_or_default()));
-        for _ in 0..8 {
-            let asked: Vec<Action> = actions.drain().collect();
-            if asked.is_empty() {
-                break;
-            }
-            for action in asked {
-                answer(&mut session, now, action, &mut actions);
-            }
+        settle(&mut session, now, &mut actions);
+    }
+}
+
+/// Answers what the session asks for, as long as it asks.
+fn settle(session: &mut Connection, now: Now, actions: &mut Actions) {
+    for _ in 0..64 {
+        let asked: Vec<Action> = actions.drain().collect();
+        if asked.is_empty() {
+            return;
         }
+        for action in asked {
+            answer(session, now, action, actions);
+        }
+    }
+}
+
+/// An event, printed each time.
+#[derive(Debug)]
+struct Plain(Event);
+
+impl Printed for Plain {
+    fn event(&self) -> &Event {
+        &self.0
+    }
+
+    fn printed(&self, variant: Variant) -> Bytes {
+        (variant.print)(&self.0)
+    }
+}
+
+fn event(topic: Topic, id: EventId, kind: &str, data: &[u8], subject: &str) -> Arc<dyn Printed> {
+    let attributes = Attributes {
+        subject: Some(subject.into()),
+        ..Attributes::default()
+    };
+    Arc::new(Plain(Event {
+        id,
+        prev: Prev::Unknown,
+        topic,
+        kind: kind.into(),
+        data: Bytes::copy_from_slice(data),
+        attributes: Some(Box::new(attributes)),
+    }))
+}
+
+fn batch(event: Arc<dyn Printed>) -> Batch {
+    let before = stands(vec![event.event().topic.clone()]);
+    let events = vec![event];
+    Batch { events, before }
+}
+
+/// Everything is at the beginning of the test.
+pub(crate) fn stands(topics: Vec<Topic>) -> At {
+    let partition = Partition(0);
+    let placed = topics.into_iter().map(|topic| Placed { partition, topic });
+    let set = TopicSet::new(placed.collect()).expect("a few topics of one partition");
+    let at = EventId::new(NOW * 1000, 0).unwrap_or_default();
+    At {
+        cursor: Places::everywhere(&set, at),
+        set: Arc::new(set),
     }
 }
 
@@ -98,11 +202,18 @@ fn answer(session: &mut Connection, now: Now, action: Action, actions: &mut Acti
         }
         Action::Close(close) => assert!(close.code > 1000 && close.code != 1005),
         Action::Commit { tag, .. } => {
+            let span = Span {
+                channel: CHANNEL,
+                joined: 1,
+                nonce: "n".to_owned(),
+                since_ms: NOW * 1000,
+                left: None,
+            };
             let view = View {
                 user: 1,
-                changes: 0,
+                changes: 1,
                 forgotten: 0,
-                spans: Vec::new(),
+                spans: vec![span],
             };
             let decided = Decided {
                 answer: serde_json::json!({ "done": view }).to_string().into(),
@@ -110,6 +221,16 @@ fn answer(session: &mut Connection, now: Now, action: Action, actions: &mut Acti
             };
             let result = Ok(&decided);
             session.handle(now, Input::Committed { tag, result }, actions);
+        }
+        Action::Subscribe { sub, topics, .. } => {
+            let at = &stands(topics);
+            session.handle(now, Input::Subscribed { sub, at }, actions);
+            session.handle(now, Input::CaughtUp { sub, at }, actions);
+        }
+        Action::Publish { tag, .. } => {
+            let (id, outcome) = (EventId::default(), Outcome::New);
+            let result = Ok(Appended { id, outcome });
+            session.handle(now, Input::Published { tag, result }, actions);
         }
         _ => {}
     }
@@ -132,5 +253,6 @@ mod tests {
     fn every_command() {
         let text = "{\"command\":\"ws_ping\",\"cid\":1}\n{\"command\":\"ws_ephemeral_typing\",\"channel_id\":1}\n{\"command\":\"ws_add_reaction\",\"message_id\":1,\"emoji_value\":\"x\"}\n{\"command\":\"ws_read_notification\",\"message_id\":1,\"channel_id\":1}\n\u{0}";
         fuzz_frame(text.as_bytes());
+        fuzz_frame(b"\x03leave:1:n\n\x02{\"left\":{\"change\":2,\"joined\":1}}\n\x04except:1\n\x05\x01\n\x06");
     }
 }

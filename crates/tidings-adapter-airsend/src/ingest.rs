@@ -57,6 +57,8 @@ struct Operation<'a> {
     seed: u64,
     /// Under which its results are remembered.
     op: Option<String>,
+    /// Whether its key was used before: what it says may be an old answer.
+    again: bool,
 }
 
 pub(crate) async fn publish(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -86,6 +88,7 @@ async fn accept(shared: &Shared, request: Request) -> Result<Value, Problem> {
         shared,
         seed: shared.ids.next(shared.hub.now().unix_ms),
         op: None,
+        again: false,
     };
     if let Some(key) = key {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
@@ -118,7 +121,9 @@ impl Operation<'_> {
             let words = "the idempotency key was used for something else";
             return Err(Problem::new(StatusCode::CONFLICT, words));
         }
-        self.seed = claim["seed"].as_u64().unwrap_or(self.seed);
+        let seed = claim["seed"].as_u64().unwrap_or(self.seed);
+        self.again = seed != self.seed;
+        self.seed = seed;
         self.op = Some(format!("{:x}", self.seed));
         Ok(())
     }

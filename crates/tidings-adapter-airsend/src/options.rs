@@ -60,9 +60,15 @@ pub struct AirsendOptions {
     pub command_burst: u32,
     /// Commands of one connection in a second.
     pub commands_per_second: u32,
-    /// Bytes that may wait for a client beyond what the system takes.
+    /// Bytes that may wait for a client beyond what the system takes; then it is closed with 4010.
+    ///
+    /// Contract §1.8 has 1,024 events beside that. Events are not counted: they do not wait in a
+    /// queue of the connection's own but in the log, once for all, and are taken from there when
+    /// what was sent before is written. So a client that is behind costs its socket's buffers and one
+    /// page; it catches up, or takes nothing and is closed by [`Self::write_stall`]. A count would
+    /// close those that come back to more than a thousand missed events.
     pub queue_bytes: usize,
-    /// A client that takes nothing for so long is closed.
+    /// A client that takes nothing for so long is closed with 4010.
     pub write_stall: Span,
     /// Connections of one user; the oldest is closed.
     pub connections_per_user: usize,

@@ -12,6 +12,7 @@ mod auth;
 pub(crate) mod command;
 mod follow;
 mod jobs;
+mod opening;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -226,78 +227,6 @@ impl Connection {
         }
     }
 
-    /// Finds the places of a client that has none: first of his own topic.
-    fn begin(&mut self, actions: &mut Actions) {
-        let (Stage::Opening(opening), Some(grant)) = (&mut self.stage, &self.grant) else {
-            return;
-        };
-        opening.step = Step::Own;
-        opening.pending = BTreeSet::from([OWN]);
-        self.follow = Some(Follow::new(grant.user, self.origin.placing.clone()));
-        actions.subscribe(OWN, keys::user_topic(grant.user), From::Newest);
-    }
-
-    fn look(&mut self, actions: &mut Actions) {
-        if let (Stage::Opening(opening), Some(grant)) = (&mut self.stage, &self.grant) {
-            opening.step = Step::Look;
-            let command = user::command(grant.user, &UserAsk::Look);
-            actions.push(Action::Commit { tag: LOOK, command });
-        }
-    }
-
-    fn arrive(&mut self, tag: u32, actions: &mut Actions) {
-        let Some(grant) = &self.grant else { return };
-        let ask = UserAsk::Arrive(self.arrival(grant));
-        let command = user::command(grant.user, &ask);
-        if let Stage::Opening(opening) = &mut self.stage {
-            opening.step = Step::Arrive;
-        }
-        actions.push(Action::Commit { tag, command });
-    }
-
-    /// A subscription stands while places are being found.
-    fn found(&mut self, sub: SubId, at: EventId, actions: &mut Actions) {
-        let Stage::Opening(opening) = &mut self.stage else {
-            return;
-        };
-        let Some(follow) = &mut self.follow else {
-            return;
-        };
-        if !opening.pending.remove(&sub) {
-            return;
-        }
-        actions.push(Action::Unsubscribe(sub));
-        match (opening.step, sub) {
-            (Step::Own, OWN) => follow.own = at,
-            (Step::Newest, sub) => follow.found(sub, at),
-            _ => {}
-        }
-        if !opening.pending.is_empty() {
-            return;
-        }
-        match opening.step {
-            Step::Own => self.look(actions),
-            Step::Newest => self.arrive(ARRIVE, actions),
-            Step::Places => self.live(true, actions),
-            Step::Look | Step::Arrive => {}
-        }
-    }
-
-    /// A place of the cursor is no good any more: the client is told, and begins anew.
-    fn lost(&mut self, actions: &mut Actions) {
-        match &mut self.stage {
-            Stage::Opening(opening) => {
-                opening.gap = true;
-                for sub in std::mem::take(&mut opening.pending) {
-                    actions.push(Action::Unsubscribe(sub));
-                }
-                self.begin(actions);
-            }
-            // The log lost what this client was sent: it comes back and hears what became of it.
-            _ => self.close(code::RESTART, "come back", actions),
-        }
-    }
-
     fn committed(
         &mut self,
         tag: u32,
@@ -339,61 +268,6 @@ impl Connection {
             _ => {}
         }
         self.go_on(now, actions);
-    }
-
-    fn looked(&mut self, view: View, actions: &mut Actions) {
-        let (Stage::Opening(opening), Some(follow)) = (&mut self.stage, &mut self.follow) else {
-            return;
-        };
-        follow.begin(&view);
-        opening.first = Some(view);
-        opening.step = Step::Newest;
-        opening.pending = follow.subs();
-        follow.probe_newest(actions);
-        if opening.pending.is_empty() {
-            self.arrive(ARRIVE, actions);
-        }
-    }
-
-    fn arrived(&mut self, view: View, actions: &mut Actions) {
-        let (Stage::Opening(opening), Some(grant)) = (&mut self.stage, &self.grant) else {
-            return;
-        };
-        if opening.first.take().is_some() {
-            if let Some(follow) = &mut self.follow {
-                follow.drop_ended(&view, actions);
-            }
-            return self.live(false, actions);
-        }
-        let mut follow = Follow::new(grant.user, self.origin.placing.clone());
-        let cursor = opening.auth.resume.as_deref().and_then(Cursor::parse);
-        let good = cursor.is_some_and(|cursor| follow.resume(&cursor, &view, actions));
-        if !good {
-            opening.gap = true;
-            return self.begin(actions);
-        }
-        opening.step = Step::Places;
-        opening.pending = follow.subs();
-        opening.pending.insert(OWN);
-        follow.probe_places(actions);
-        self.follow = Some(follow);
-    }
-
-    /// Everything is found: hello, then the events.
-    fn live(&mut self, resumed: bool, actions: &mut Actions) {
-        let Stage::Opening(opening) = std::mem::replace(&mut self.stage, Stage::Live) else {
-            return;
-        };
-        if opening.auth.ack {
-            self.hello(resumed, opening.gap, actions);
-        }
-        self.answer(acked(opening.cid.as_ref(), Ok(())), actions);
-        for answer in opening.answers {
-            actions.send_text(answer);
-        }
-        if let Some(follow) = &mut self.follow {
-            follow.follow(actions);
-        }
     }
 
     /// An event of the user's own topic; `false`: it is put off, with all behind it.
@@ -552,9 +426,15 @@ impl tidings_adapter::Session for Connection {
                     }
                 }
             }
-            Input::Events { sub, batch } => self.events(sub, batch, actions),
+            Input::Events { sub, batch } => match self.stage {
+                Stage::Opening(_) => self.good(sub, actions),
+                _ => self.events(sub, batch, actions),
+            },
             Input::CaughtUp { sub, at } => {
                 let place = at.cursor.places().iter().min().copied().unwrap_or_default();
+                if let Stage::Opening(_) = self.stage {
+                    return self.good(sub, actions);
+                }
                 if let (Stage::Live, Some(follow)) = (&self.stage, &mut self.follow) {
                     match sub {
                         OWN => follow.own = follow.own.max(place),

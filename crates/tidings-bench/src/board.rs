@@ -346,7 +346,7 @@ impl Lane {
 }
 
 /// Three digits of everything up to an hour.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // The bounds are constants that `new_with_max` accepts; `new` would resize while measuring.
     Histogram::new_with_max(3_600_000_000_000, 3).expect("valid bounds")
 }

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Starts Redis and a hub and holds every row of the table in docs/benchmarks.md to its bar.
     Suite(Suite),
+    /// Starts Redis and a hub with a dialect and measures what that dialect's clients cost.
+    Dialects(Dialects),
 }
 
 /// Which hub, how it is spoken to, what is measured.
@@ -234,6 +236,34 @@ pub(crate) struct Suite {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Dialects {
+    /// The hub's binary
+    #[arg(long)]
+    pub(crate) tidings: PathBuf,
+    /// Redis' binary
+    #[arg(long, default_value = "redis-server")]
+    pub(crate) redis_server: PathBuf,
+    /// Only scenarios whose names begin with one of these, e.g. airsend,burokratt-idle
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// How long idle connections are watched and keys are polled
+    #[arg(long, default_value = "120", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Of every count so many hundredths: for trying a scenario, or for a machine that cannot do all
+    #[arg(long, default_value = "100", value_parser = within(1..=100))]
+    pub(crate) percent: u32,
+    /// The processor core of the hub and Redis
+    #[arg(long, default_value = "0")]
+    pub(crate) server_core: u32,
+    /// The processor core of this program
+    #[arg(long, default_value = "1")]
+    pub(crate) client_core: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Connections from one address to another cannot be more than there are ephemeral ports (28,000 by
 /// default on Linux), and publishers need some.
 pub(crate) const READERS_MAX: u32 = 20_000;
@@ -279,6 +309,8 @@ mod tests {
             &["topics", "--topics", "0"],
             &["publish", "--batch", "501"],
             &["idle", "--url", "http://192.0.2.1"],
+            &["dialects", "--tidings", "t", "--percent", "101"],
+            &["dialects", "--tidings", "t", "--seconds", "121"],
         ] {
             let line = ["tidings-bench"].iter().chain(arguments);
             assert!(Cli::try_parse_from(line).is_err(), "{arguments:?}");

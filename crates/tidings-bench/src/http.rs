@@ -41,6 +41,19 @@ pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// Prints a request with a JSON body.
+pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut out = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n");
+    for (name, value) in headers {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let length = body.len();
+    out.push_str(&format!(
+        "content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    ));
+    out.into_bytes()
+}
+
 /// An answer's head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head<'a> {
@@ -82,7 +95,8 @@ impl<'a> Head<'a> {
             .is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"))
     }
 
-    fn content_length(&self) -> Result<usize> {
+    /// How long the body is, where that is said.
+    pub(crate) fn length(&self) -> Result<usize> {
         // RFC 9110 §15.3.5 and §15.4.5: these have none.
         if matches!(self.status, 204 | 304) {
             return Ok(0);
@@ -135,7 +149,7 @@ impl Exchange {
         let (start, length, chunked) = loop {
             if let Some((head, start)) = Head::parse(&self.buffer)? {
                 let chunked = head.is_chunked();
-                let length = if chunked { 0 } else { head.content_length()? };
+                let length = if chunked { 0 } else { head.length()? };
                 break (start, length, chunked);
             }
             self.read().await?;

@@ -151,7 +151,7 @@ impl Intake {
                         }
                     }
                     Message::Ping(payload) => replies.extend(pong(payload)),
-                    Message::Close => closed = true,
+                    Message::Close(_) => closed = true,
                 })?;
                 if closed {
                     bail!("the hub closed the websocket");

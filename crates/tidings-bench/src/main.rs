@@ -10,6 +10,7 @@ mod board;
 mod check;
 mod chunked;
 mod cli;
+mod dialects;
 mod http;
 mod intake;
 mod meter;
@@ -73,6 +74,7 @@ async fn perform(command: &Command) -> Result<bool> {
         Command::Poll(args) => (poll::run(args).await?, args.hub.json),
         Command::Publish(args) => (publish::run(args).await?, args.hub.json),
         Command::Suite(args) => return suite::run(args).await,
+        Command::Dialects(args) => return dialects::run(args).await,
     };
     print(&report, json)?;
     Ok(report.is_clean())

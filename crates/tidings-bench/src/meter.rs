@@ -30,6 +30,11 @@ pub(crate) struct Span {
     pub(crate) counts: Counts,
 }
 
+/// Bytes that each of some connections holds, by what a process holds before and after, in KiB.
+pub(crate) fn per_connection(before: f64, after: f64, connections: f64) -> f64 {
+    (after - before) * 1024.0 / connections
+}
+
 impl Mark {
     /// Reads everything.
     ///

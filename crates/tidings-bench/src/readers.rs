@@ -222,7 +222,7 @@ fn next_offset(head: &Head<'_>) -> Result<String> {
 }
 
 /// Everything up to and including an answer's head, and what came with it.
-async fn head(stream: &mut TcpStream) -> Result<Vec<u8>> {
+pub(crate) async fn head(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1024);
     while Head::parse(&bytes)?.is_none() {
         if stream.read_buf(&mut bytes).await? == 0 {

@@ -4,6 +4,7 @@
 //! between many commands and an idle one does not. The time inside commands is the part that only
 //! another script can change, so both are told.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
@@ -36,17 +37,7 @@ impl Commands {
     /// # Errors
     /// When it does not answer, or wants a password.
     pub(crate) async fn of(port: u16) -> Result<Self> {
-        let mut stream = connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).await?;
-        stream.write_all(b"INFO commandstats\r\n").await?;
-        let mut answer = Vec::new();
-        loop {
-            if let Some(text) = bulk(&answer)? {
-                return Ok(Self::parse(text));
-            }
-            if answer.len() > ANSWER_MAX || stream.read_buf(&mut answer).await? == 0 {
-                bail!("Redis does not say what its commands took");
-            }
-        }
+        Ok(Self::parse(&statistics(port).await?))
     }
 
     fn parse(text: &str) -> Self {
@@ -74,6 +65,78 @@ impl Commands {
         Self {
             scripts: less(self.scripts, earlier.scripts),
             tail: less(self.tail, earlier.tail),
+        }
+    }
+}
+
+/// All commands since Redis started, by name; those that scripts call are among them, and their time
+/// is also the scripts'.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Calls(BTreeMap<String, Spent>);
+
+impl Calls {
+    /// Asks the Redis on this port of this machine.
+    ///
+    /// # Errors
+    /// When it does not answer, or wants a password.
+    pub(crate) async fn of(port: u16) -> Result<Self> {
+        Ok(Self::parse(&statistics(port).await?))
+    }
+
+    pub(crate) fn parse(text: &str) -> Self {
+        let commands = text.lines().filter_map(|line| {
+            let (name, fields) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+            let spent = Spent {
+                calls: field(fields, "calls"),
+                microseconds: field(fields, "usec"),
+            };
+            // What this very question costs is not the hub's.
+            (name != "info").then(|| (name.to_owned(), spent))
+        });
+        Self(commands.collect())
+    }
+
+    /// What was spent since an earlier moment.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let less = |(name, now): (&String, &Spent)| {
+            let then = earlier.get(name);
+            let spent = Spent {
+                calls: now.calls.saturating_sub(then.calls),
+                microseconds: now.microseconds.saturating_sub(then.microseconds),
+            };
+            (name.clone(), spent)
+        };
+        Self(self.0.iter().map(less).collect())
+    }
+
+    /// A command's; nothing when it was never called.
+    pub(crate) fn get(&self, name: &str) -> Spent {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// Calls of all commands.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().map(|spent| spent.calls).sum()
+    }
+
+    /// Names and calls, of those that were called.
+    pub(crate) fn called(&self) -> impl Iterator<Item = (&str, u64)> {
+        let called = self.0.iter().filter(|(_, spent)| spent.calls > 0);
+        called.map(|(name, spent)| (name.as_str(), spent.calls))
+    }
+}
+
+/// What Redis says of its commands.
+async fn statistics(port: u16) -> Result<String> {
+    let mut stream = connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).await?;
+    stream.write_all(b"INFO commandstats\r\n").await?;
+    let mut answer = Vec::new();
+    loop {
+        if let Some(text) = bulk(&answer)? {
+            return Ok(text.to_owned());
+        }
+        if answer.len() > ANSWER_MAX || stream.read_buf(&mut answer).await? == 0 {
+            bail!("Redis does not say what its commands took");
         }
     }
 }
@@ -137,5 +200,20 @@ mod tests {
             tail,
         });
         assert_eq!((since.scripts.calls, since.scripts.microseconds), (2, 30));
+    }
+
+    #[test]
+    fn every_command_counts_but_the_question() {
+        let text = format!("{TEXT}cmdstat_info:calls=3,usec=3,usec_per_call=1.00\r\n");
+        let now = Calls::parse(&text);
+        assert_eq!(now.total(), 16);
+        assert_eq!(now.get("evalsha").microseconds, 70);
+        let since = now.since(&Calls::parse("cmdstat_evalsha:calls=7,usec=60\r\n"));
+        assert_eq!(since.get("evalsha").microseconds, 10);
+        assert_eq!(
+            since.called().collect::<Vec<_>>(),
+            [("xreadgroup", 9)],
+            "what was not called is not named"
+        );
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Report {
     tally: Tally,
     failed: u64,
     failures: Vec<String>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,7 @@ impl Report {
             tally: Tally::default(),
             failed: 0,
             failures: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -41,6 +43,11 @@ impl Report {
         if value.is_finite() {
             self.figures.push(Figure { name, value, unit });
         }
+    }
+
+    /// Adds what is no number.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Adds the percentiles of a histogram of nanoseconds, in milliseconds.
@@ -57,12 +64,20 @@ impl Report {
     /// Adds what was wrong.
     pub(crate) fn verdict(&mut self, tally: Tally, board: &Board) {
         self.tally += tally;
-        (self.failed, self.failures) = board.failures();
+        let (failed, failures) = board.failures();
+        self.failed += failed;
+        self.failures.extend(failures);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
         let found = self.figures.iter().find(|figure| figure.name == name);
         found.map(|figure| figure.value)
+    }
+
+    /// The same with its unit.
+    pub(crate) fn get_with_unit(&self, name: &str) -> Option<(f64, &'static str)> {
+        let found = self.figures.iter().find(|figure| figure.name == name);
+        found.map(|figure| (figure.value, figure.unit))
     }
 
     /// Whether nothing was lost, doubled or out of order, and nothing failed.
@@ -105,6 +120,9 @@ impl Report {
             out.insert(name.to_owned(), count.into());
         }
         out.insert("failures".to_owned(), self.failures.clone().into());
+        if !self.notes.is_empty() {
+            out.insert("notes".to_owned(), self.notes.clone().into());
+        }
         Value::Object(out)
     }
 }
@@ -116,6 +134,9 @@ impl fmt::Display for Report {
             let name = figure.name.replace('_', " ");
             let value = amount(figure.value);
             writeln!(f, "  {name:<42} {value:>14} {}", figure.unit)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
         }
         let counts: Vec<String> = self
             .wrongs()

@@ -1,5 +1,5 @@
-//! Servers for the suite: a Redis without persistence and one hub, on free ports of this machine,
-//! pinned to a core, in a folder of their own, and gone when the row is.
+//! Servers for a measurement: a Redis without persistence and one hub, on free ports of this
+//! machine, pinned to a core, in a folder of their own, and gone when the measurement is.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cli::Suite;
 use crate::http::{Exchange, get};
 
 /// How long a server may take until it answers.
@@ -19,8 +18,20 @@ const START_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Topics of the suite, open to everybody.
-pub(crate) const TOPICS_UNDER: &str = "bench";
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The hub's binary.
+    pub(crate) tidings: &'a Path,
+    /// Redis' binary; without it the hub's log is in memory.
+    pub(crate) redis_server: Option<&'a Path>,
+    /// The core of both.
+    pub(crate) core: u32,
+    /// The hub's configuration, where its defaults do not do.
+    pub(crate) config: Option<&'a str>,
+    /// Topics that everybody may publish to and read.
+    pub(crate) open_topics: &'a str,
+}
 
 /// A hub and its Redis.
 #[derive(Debug)]
@@ -47,23 +58,27 @@ impl Servers {
     ///
     /// # Errors
     /// When one of them does not answer in time; its output is part of the error.
-    pub(crate) async fn start(suite: &Suite) -> Result<Self> {
+    pub(crate) async fn start(plan: &Plan<'_>) -> Result<Self> {
         let folder = Folder::new()?;
-        let core = suite.server_core.to_string();
-        let redis = if suite.memory {
-            None
-        } else {
-            Some(start_redis(&suite.redis_server, &core, &folder.0).await?)
+        let core = plan.core.to_string();
+        let redis = match plan.redis_server {
+            Some(program) => Some(start_redis(program, &core, &folder.0).await?),
+            None => None,
         };
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
         // Started in a folder of its own, where a relative path would lead nowhere.
-        let tidings = fs::canonicalize(&suite.tidings)
-            .with_context(|| format!("there is no {}", suite.tidings.display()))?;
+        let tidings = fs::canonicalize(plan.tidings)
+            .with_context(|| format!("there is no {}", plan.tidings.display()))?;
         let mut command = pinned(&core, &tidings);
         command.args(["serve", "--listen", &listen]);
         if let Some(redis) = &redis {
             command.args(["--redis", &format!("redis://127.0.0.1:{}", redis.port)]);
+        }
+        if let Some(config) = plan.config {
+            let file = folder.0.join("hub.toml");
+            fs::write(&file, config)?;
+            command.arg("--config").arg(file);
         }
         for (name, _) in std::env::vars_os() {
             // Whatever is set for another hub on this machine is not meant for this one.
@@ -71,11 +86,10 @@ impl Servers {
                 command.env_remove(name);
             }
         }
-        let topics = format!("{TOPICS_UNDER}/**");
         command
-            .env("TIDINGS_API__ANONYMOUS_PUBLISH", &topics)
-            .env("TIDINGS_API__ANONYMOUS_READ", &topics)
-            // The rows need 10,000 readers, and publishers beside them.
+            .env("TIDINGS_API__ANONYMOUS_PUBLISH", plan.open_topics)
+            .env("TIDINGS_API__ANONYMOUS_READ", plan.open_topics)
+            // Measurements need 10,000 readers, and publishers beside them.
             .env("TIDINGS_SERVER__CONNECTIONS_MAX", "20000")
             .env("TIDINGS_TELEMETRY__LEVEL", "warn");
         let mut hub = Server::start(command, port, &folder.0, "hub")?;
@@ -134,8 +148,36 @@ pub(crate) fn pin_self(core: u32) -> Result<()> {
     Ok(())
 }
 
+/// Raises this process' limit of open files, which the servers started here inherit, to the highest
+/// that the system allows it: 10,000 connections are more than the usual 1,024.
+///
+/// # Errors
+/// When `prlimit` is missing or refuses.
+pub(crate) fn raise_open_files() -> Result<()> {
+    let hard = limit_of_open_files().context("/proc says no limit of open files")?;
+    let raised = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string()])
+        .arg(format!("--nofile={hard}:{hard}"))
+        .stdout(Stdio::null())
+        .status()
+        .context("`prlimit` (util-linux) cannot be started")?;
+    if !raised.success() {
+        bail!("the limit of open files cannot be raised to {hard}");
+    }
+    Ok(())
+}
+
+/// The hard limit, as it is written there.
+fn limit_of_open_files() -> Option<String> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().nth(1).map(str::to_owned)
+}
+
 /// A port that is free now. Somebody else may take it before we do; then the start fails and says so.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::{Cli, Command, Suite};
 use crate::report::{Report, amount};
 use crate::scenario::{idle, load, poll, publish, replay};
-use crate::servers::{Servers, TOPICS_UNDER, pin_self};
+use crate::servers::{Plan, Servers, pin_self};
 
 /// One measurement and what is expected of it.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ struct Goal {
     /// The best other server, measured in the same way.
     peer: &'static str,
 }
+
+/// Topics of the rows, open to everybody.
+const TOPICS_UNDER: &str = "bench";
 
 const CPU: &str = "server_cpu_seconds_per_million_deliveries";
 const CPU_UNIT: &str = "CPU s/M";
@@ -224,7 +227,14 @@ pub(crate) async fn run(suite: &Suite) -> Result<bool> {
 }
 
 async fn measure(suite: &Suite, row: &Row) -> Result<Report> {
-    let servers = Servers::start(suite).await?;
+    let servers = Servers::start(&Plan {
+        tidings: &suite.tidings,
+        redis_server: (!suite.memory).then_some(&suite.redis_server),
+        core: suite.server_core,
+        config: None,
+        open_topics: &format!("{TOPICS_UNDER}/**"),
+    })
+    .await?;
     let mut line = vec!["tidings-bench".to_owned()];
     line.extend(
         row.command
@@ -246,7 +256,7 @@ async fn measure(suite: &Suite, row: &Row) -> Result<Report> {
         Command::Topics(args) => args.load.seconds = suite.seconds,
         Command::Poll(args) => args.load.seconds = suite.seconds,
         Command::Publish(args) => args.load.seconds = suite.seconds,
-        Command::Idle(_) | Command::Replay(_) | Command::Suite(_) => {}
+        Command::Idle(_) | Command::Replay(_) | Command::Suite(_) | Command::Dialects(_) => {}
     }
     match &cli.command {
         Command::FanOut(args) => load::fan_out(args).await,
@@ -255,7 +265,7 @@ async fn measure(suite: &Suite, row: &Row) -> Result<Report> {
         Command::Replay(args) => replay::run(args).await,
         Command::Poll(args) => poll::run(args).await,
         Command::Publish(args) => publish::run(args).await,
-        Command::Suite(_) => bail!("a row is one measurement"),
+        Command::Suite(_) | Command::Dialects(_) => bail!("a row is one measurement"),
     }
 }
 

@@ -15,8 +15,8 @@ pub(crate) enum Message<'a> {
     Data(&'a [u8]),
     /// Wants a pong with the same bytes.
     Ping(&'a [u8]),
-    /// The other side closes.
-    Close,
+    /// The other side closes, and says with which code.
+    Close(Option<u16>),
 }
 
 /// The parser of one connection.
@@ -72,7 +72,9 @@ impl Frames {
                         self.fragments.clear();
                     }
                 }
-                8 => see(Message::Close),
+                8 => see(Message::Close(
+                    payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
+                )),
                 9 => see(Message::Ping(payload)),
                 10 => {}
                 opcode => bail!("a frame has the unknown opcode {opcode}"),
@@ -160,7 +162,7 @@ mod tests {
                 seen.push(match message {
                     Message::Data(data) => format!("data {}", data.len()),
                     Message::Ping(data) => format!("ping {}", data.len()),
-                    Message::Close => "close".to_owned(),
+                    Message::Close(code) => format!("close {code:?}"),
                 });
             });
             result.expect("well-formed");
@@ -176,8 +178,16 @@ mod tests {
         bytes.extend(server(0x8a, b""));
         bytes.extend(server(0x80, &[b'y'; 50]));
         bytes.extend(server(0x82, &[b'z'; 70_000]));
+        bytes.extend(server(0x88, b"\x0f\xaaslow"));
         bytes.extend(server(0x88, b""));
-        let expected = ["data 5", "ping 1", "data 250", "data 70000", "close"];
+        let expected = [
+            "data 5",
+            "ping 1",
+            "data 250",
+            "data 70000",
+            "close Some(4010)",
+            "close None",
+        ];
         assert_eq!(seen(&[&bytes]), expected);
         for cut in (0..400).chain([bytes.len() - 1]) {
             assert_eq!(seen(&[&bytes[..cut], &bytes[cut..]]), expected, "at {cut}");

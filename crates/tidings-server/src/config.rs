@@ -305,17 +305,13 @@ impl Config {
                 "a size up to \"1MiB\"".to_owned(),
             ));
         }
-        let Instance {
-            beat_every,
-            lease,
-            sweep_every,
-        } = &self.instance;
-        if lease.0 < beat_every.0 * 2 || lease.0 > LEASE_MAX {
+        let lease = self.instance.lease.0;
+        if lease < self.instance.beat_every.0 * 2 || lease > LEASE_MAX {
             // One beat may be late, or lost, without the instance being taken for dead.
             let why = "at least twice instance.beat_every, up to \"10m\"";
             wrong.push(("instance.lease".to_owned(), why.to_owned()));
         }
-        if sweep_every.0 > lease.0 {
+        if self.instance.sweep_every.0 > lease {
             // What is lost waits for the lease and a sweep: the sweep is the smaller part.
             let why = "a duration up to instance.lease";
             wrong.push(("instance.sweep_every".to_owned(), why.to_owned()));

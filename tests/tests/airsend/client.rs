@@ -273,11 +273,6 @@ impl Rtm {
         self.wait(|record| (presence_of(record, user).len() > than).then_some(()))
             .await
     }
-
-    /// Everything that was heard.
-    pub(crate) fn everything(&self) -> Vec<Heard> {
-        self.record.borrow().frames.clone()
-    }
 }
 
 fn is_presence(frame: &Value) -> bool {

@@ -65,7 +65,6 @@ async fn killed(backend: &mut Backend) -> Result<()> {
         ensure!(*at - killed < OFFLINE_WITHIN, "{:?}", *at - killed);
         channels.push(*channel);
     }
-    println!("offline {:?} after the kill", offline[3].2 - killed);
     channels.sort_unstable();
     ensure!(channels == [11, 12], "{offline:?}");
     // Long enough for a second sweep, and one of somebody else.

@@ -92,7 +92,7 @@ async fn storm(backend: &Backend) -> Result<()> {
             );
         }
     }
-    println!("{count} posts, {} drops", cut_off.load(Ordering::Relaxed));
+    ensure!(cut_off.load(Ordering::Relaxed) == CLIENTS as usize * DROPS);
     for (user, story) in (1..).zip(&stories) {
         for channel in CHANNELS {
             let (heard, whole) = (&story[&channel], &observed[&channel]);
@@ -142,16 +142,17 @@ impl Dropped {
     ) -> Result<Story> {
         for drop in 0..DROPS {
             // A few events, another number each time; sometimes none.
-            for _ in 0..(self.user as usize + drop) % 4 {
+            for _ in 0..(self.user as usize + drop) % 12 {
                 note(&mut self.story, &self.client.hear().await?)?;
             }
             let at = (self.user as usize + drop) % 2;
             if drop % 5 == 4 {
                 // One that is gone again before it is answered.
                 let mut hasty = Rtm::open("a hasty one", backend.address(1 - at)).await?;
+                // A token of its own: with the same one, whichever arrives last would win.
                 hasty
                     .say(&json!({
-                        "command": "ws_auth", "auth_token": self.token,
+                        "command": "ws_auth", "auth_token": backend.token(1 - at, self.user).await?,
                         "resume": {"last_event_id": self.client.cursor},
                     }))
                     .await?;

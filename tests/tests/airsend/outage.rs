@@ -19,10 +19,6 @@ async fn nobody_goes_offline_because_redis_is_away() -> Result<()> {
     let redis = durable().await?;
     let backend = Backend::start(&redis.url(), USUAL).await?;
     let done = outages(&backend, &redis).await;
-    if done.is_err() {
-        let out = std::process::Command::new("bash").arg("-c").arg(format!("for k in $(redis-cli -p {0} keys '*airsend.user*'); do echo XX $k; redis-cli -p {0} type $k; redis-cli -p {0} hgetall $k; done; for k in $(redis-cli -p {0} keys '*leases*') $(redis-cli -p {0} keys '*tomb*') $(redis-cli -p {0} keys '*owned*') $(redis-cli -p {0} keys '*lost*'); do echo XX $k; redis-cli -p {0} zrange $k 0 -1 withscores; done; for k in $(redis-cli -p {0} keys '*log'); do redis-cli -p {0} xrevrange $k + - count 30; done", redis.port())).output()?;
-        std::fs::write("/tmp/outage-dump.txt", &out.stdout)?;
-    }
     done.with_context(|| backend.printed())
 }
 
@@ -60,7 +56,6 @@ async fn outages(backend: &Backend, redis: &RedisServer) -> Result<()> {
     }
     redis.kill().await?;
     sleep(Duration::from_secs(1)).await;
-    eprintln!("XX restarting {:?}", tokio::time::Instant::now());
     redis.restart().await?;
     flows(backend, &mut clients, "restarted").await?;
     sleep(SWEPT).await;
@@ -101,17 +96,7 @@ async fn flows(backend: &Backend, clients: &mut [Rtm; 2], name: &str) -> Result<
 }
 
 async fn still_there(clients: &mut [Rtm; 2]) -> Result<()> {
-    for client in clients.iter() {
-        eprintln!("XX {:?}", client.is_open());
-    }
     for (client, other) in clients.iter_mut().zip([2, 1]) {
-        eprintln!(
-            "XX {} {:?} {:?} now {:?}",
-            other,
-            client.is_open(),
-            client.presence_of(other),
-            tokio::time::Instant::now()
-        );
         client.is_open()?;
         let offline = client.presence_of(other);
         ensure!(offline.iter().all(|(online, ..)| *online), "{offline:?}");

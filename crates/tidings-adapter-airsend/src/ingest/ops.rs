@@ -23,6 +23,9 @@ const AUDIENCE_MAX: usize = 1_000;
 /// Users told at a time: enough to hide a round trip, few enough to leave the log to others.
 const TOLD_AT_ONCE: usize = 16;
 
+/// New members whose records are told before the answer; those of large channels follow it.
+const HURRIED_MAX: usize = 100;
+
 /// Records loaded at once.
 const LOADED_AT_ONCE: usize = 60;
 
@@ -156,28 +159,64 @@ impl Operation<'_> {
         let Some(nonce) = created["nonce"].as_str() else {
             return Ok(created);
         };
+        let since_ms = self.shared.hub.now().unix_ms;
         for seats in seats.chunks(ENROL_MAX) {
             let (nonce, seats) = (nonce.to_owned(), seats.to_vec());
             self.channel(channel, &Ask::Enrol { nonce, seats }).await?;
         }
-        let nonce = nonce.to_owned();
-        self.channel(channel, &Ask::Open { nonce, op }).await
+        let ask = Ask::Open {
+            nonce: nonce.to_owned(),
+            op,
+        };
+        let opened = self.channel(channel, &ask).await?;
+        if seats.len() <= HURRIED_MAX && !self.again {
+            self.hurry(channel, nonce, &seats, since_ms).await;
+        }
+        Ok(opened)
+    }
+
+    /// Tells new members' own records, which the channel's outbox does as well: so a client that
+    /// connects after the answer finds its memberships, and is not told of them again. Whatever
+    /// fails here comes by the outbox. Never after an old answer: the membership may be over, and
+    /// forgotten.
+    async fn hurry(&self, channel: u64, nonce: &str, seats: &[Seat], since_ms: u64) {
+        let mut under_way = tokio::task::JoinSet::new();
+        for seat in seats {
+            if under_way.len() >= TOLD_AT_ONCE {
+                under_way.join_next().await;
+            }
+            let ask = UserAsk::Joined {
+                channel,
+                nonce: nonce.to_owned(),
+                since_ms,
+                profile: seat.profile.version,
+            };
+            let command = user::command(seat.profile.id, &ask);
+            let hub = self.shared.hub.clone();
+            under_way.spawn(async move { hub.command(command).await });
+        }
+        while under_way.join_next().await.is_some() {}
     }
 
     async fn add(&self, data: &Fields<'_>) -> Result<Value, Problem> {
         let (channel, user) = (data.id("channel_id")?, data.id("user_id")?);
         data.maybe("added_by", Fields::id)?;
-        let seat = self
-            .seats(&[user], Some(channel))
-            .await?
-            .pop()
-            .ok_or(Refusal::NoUser)?;
+        let seats = self.seats(&[user], Some(channel)).await?;
+        let seat = seats.first().cloned().ok_or(Refusal::NoUser)?;
+        let since_ms = self.shared.hub.now().unix_ms;
         let ask = Ask::Add {
             seat,
             nonce: self.nonce(),
             op: self.op.clone(),
         };
-        self.channel(channel, &ask).await
+        let added = self.channel(channel, &ask).await?;
+        // Unless he was one before.
+        if let Some(nonce) = added["joined"].as_str()
+            && !self.again
+        {
+            self.hurry(channel, nonce, &seats, since_ms).await;
+        }
+        Ok(json!({}))
     }
 
     /// First the user's own record, then the channel's log: see [`crate::user`].

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::answer::Answer;
+use crate::answer::{Answer, Refusal};
 use crate::shelf::Shelf;
 
 const USER: u64 = 7;

@@ -12,7 +12,9 @@ use tidings_testkit::adapter_exam::{
 };
 use tidings_testkit::servers::RedisServer;
 
-use crate::common::{Rtm, adapter, minted, op, operation, operation_of, post_of, upsert};
+use crate::common::{
+    Rtm, adapter, minted, op, operation, operation_of, post_of, upsert, upsert_of,
+};
 
 mod channels {
     tidings_testkit::adapter_exam!(super::Protocol::new(super::Follows::Channels));
@@ -92,7 +94,8 @@ impl Dialect for Protocol {
     }
 
     fn adapter(&self) -> Box<dyn Adapter> {
-        Box::new(adapter(|options| options.connects_per_minute = 1_000))
+        // All clients of one name are one user.
+        Box::new(adapter(|options| options.connections_per_user = 200))
     }
 
     fn logs(&self) -> Logs {
@@ -128,8 +131,10 @@ impl Dialect for Protocol {
             let request = operation("event.emit", data, None);
             let mut answer = send(at, &request).await?;
             if answer.status == 404 {
-                upsert(at, user).await?;
-                answer = send(at, &request).await?;
+                answer = send(at, &upsert_of(user)).await?;
+                if answer.status == 200 {
+                    answer = send(at, &request).await?;
+                }
             }
             Ok(match answer.status {
                 200 => Published::Stored,

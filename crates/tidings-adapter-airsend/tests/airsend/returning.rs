@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidings_adapter_airsend::Span;
+use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
 
 use crate::common::*;
 
@@ -95,6 +96,34 @@ async fn resuming() -> Result<()> {
         post(a, 11, 2, "after a gap").await?;
         client.expect_text("after a gap").await?;
     }
+    Ok(())
+}
+
+/// S08: who comes back after the retention is told of the gap, and served from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_retention() -> Result<()> {
+    let setup = Setup {
+        logs: Logs::from_env(),
+        retention: Duration::from_secs(3),
+        ..Setup::default()
+    };
+    let cluster = Cluster::start(|| Box::new(adapter(|_| ())), setup).await?;
+    let (a, b) = (cluster.instance(0).address(), cluster.instance(1).address());
+    people(a, 2).await?;
+    channel(a, 11, &[1, 2]).await?;
+    let (mut client, hello) = Rtm::hello(a, &minted(1), None).await?;
+    ensure!(hello["retention_s"] == 3, "{hello}");
+    post(a, 11, 2, "heard").await?;
+    client.expect_text("heard").await?;
+    let cursor = client.cursor.clone();
+    drop(client);
+    post(a, 11, 2, "missed").await?;
+    cluster.pass(cluster.retention() * 2).await;
+    post(a, 11, 2, "missed, too").await?;
+    let (mut client, hello) = Rtm::hello(b, &minted(1), Some(&cursor)).await?;
+    ensure!(hello["resumed"] == false && hello["gap"] == true, "{hello}");
+    post(b, 11, 2, "live").await?;
+    client.expect_text("live").await?;
     Ok(())
 }
 

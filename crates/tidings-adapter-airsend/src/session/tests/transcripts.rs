@@ -5,7 +5,7 @@
 //! a member of channel 11. In frames `$TOKEN` and the like stand for tokens, so that a file can be
 //! read.
 
-use tidings_adapter::{Action, Actions, EventId, Input, Now, Received, Session, Topic};
+use tidings_adapter::{Action, Actions, EventId, Input, Now, Received, Session};
 use tidings_testkit::transcript;
 
 use crate::channel::{self, Ask as ChannelAsk, New, Seat};
@@ -357,20 +357,8 @@ fn go_live(answered: &mut Answered, now: Now, said: &mut Actions) {
             let Action::Subscribe { sub, topics, .. } = action else {
                 continue;
             };
-            let at = stands(topics);
+            let at = fuzz::stands(topics);
             answered.handle(now, Input::Subscribed { sub, at: &at }, said);
         }
-    }
-}
-
-fn stands(topics: Vec<Topic>) -> tidings_adapter::At {
-    use tidings_adapter::{At, Cursor, EventId, Partition, Placed, TopicSet};
-    let partition = Partition(0);
-    let placed = topics.into_iter().map(|topic| Placed { partition, topic });
-    let set = TopicSet::new(placed.collect()).expect("a few topics");
-    let at = EventId::new(NOW_MS, 0).expect("in range");
-    At {
-        cursor: Cursor::everywhere(&set, at),
-        set: std::sync::Arc::new(set),
     }
 }

@@ -1,5 +1,7 @@
 //! What the tests share: a backend, clients, and what each hears.
 
+pub(crate) mod raw;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -96,9 +98,22 @@ pub(crate) async fn users(at: SocketAddr, count: u64) -> Result<()> {
 }
 
 /// A user without a password, which takes its time.
-pub(crate) async fn upsert(at: SocketAddr, id: u64) -> Result<()> {
+pub(crate) fn upsert_of(id: u64) -> Request {
     let user = json!({"id": id, "email": format!("u{id}@example.com"), "display_name": format!("User {id}")});
-    op(at, "user.upsert", user).await?;
+    operation("user.upsert", user, None)
+}
+
+pub(crate) async fn upsert(at: SocketAddr, id: u64) -> Result<()> {
+    let answer = send(at, &upsert_of(id)).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    Ok(())
+}
+
+/// Users 1 to `count`, without passwords.
+pub(crate) async fn people(at: SocketAddr, count: u64) -> Result<()> {
+    for id in 1..=count {
+        upsert(at, id).await?;
+    }
     Ok(())
 }
 
@@ -233,6 +248,18 @@ impl Rtm {
         let pong = frame == json!({"event": "pong"});
         let good = frame["meta"]["api"] == "v1" && frame["event"].is_string();
         ensure!(pong || (good && frame["payload"].is_object()), "{frame}");
+        let name = frame["event"].as_str().unwrap_or_default();
+        let own = pong || name.starts_with("system.");
+        ensure!(own || frame["meta"]["emitted_on"].is_f64(), "{frame}");
+        let kept = name
+            .split('.')
+            .next()
+            .is_some_and(|one| matches!(one, "channel" | "chat" | "lock" | "action" | "alert"));
+        ensure!(
+            frame["meta"]["event_id"].is_string() || !kept || name == "chat.userTyping",
+            "{frame}"
+        );
+        ensure!(!own || frame["meta"]["event_id"].is_null(), "{frame}");
         if let Some(id) = frame["meta"]["event_id"].as_str() {
             id.clone_into(&mut self.cursor);
         }
