@@ -1,0 +1,11 @@
+//! The notification-server's endpoints.
+
+use std::sync::Arc;
+
+use tidings_adapter::axum::Router;
+
+use crate::Shared;
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+}
