@@ -81,8 +81,8 @@ pub use adapter::{Adapter, hub_options};
 pub use limits::DriverLimits;
 pub use tidings_core::*;
 pub use tidings_engine::{
-    Delivery, Health, Hub, HubOptions, Limits, Ownership, Probe, PublishError, ReadPage, Reader,
-    Rules, Slow, trace,
+    Delivery, Depends, Health, Hub, HubOptions, Indexed, Limits, Ownership, Probe, PublishError,
+    ReadPage, Reader, Rules, Slow, View, ViewError, Viewing, trace,
 };
 
 pub use {axum, bytes, http, serde, serde_json};
