@@ -50,9 +50,11 @@ impl Instance {
     /// As [`Instance::start`].
     pub async fn start_dev(arguments: &[&str]) -> Result<Self> {
         let folder = TempDir::new()?;
-        // Whose port the one after this instance's is, is not known here.
+        // Whose ports the ones after this instance's are, is not known here.
         let file = folder.path().join("dialects.toml");
-        std::fs::write(&file, "[adapters.zaikio.mount]\nlisten = \"127.0.0.1:0\"\n")?;
+        let mounts = ["zaikio", "airsend"]
+            .map(|name| format!("[adapters.{name}.mount]\nlisten = \"127.0.0.1:0\"\n"));
+        std::fs::write(&file, mounts.concat())?;
         let file = file.display().to_string();
         let dev = ["--dev", "--config", &file];
         Self::launch(folder, &[&dev[..], arguments].concat()).await
@@ -165,15 +167,29 @@ impl Instance {
     /// # Errors
     /// When it has ended already.
     pub async fn tell_to_leave(&self) -> Result<()> {
+        self.signal("-TERM").await
+    }
+
+    /// SIGSTOP: its sockets stay, and nothing happens in it until [`Instance::thaw`].
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn freeze(&self) -> Result<()> {
+        self.signal("-STOP").await
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn thaw(&self) -> Result<()> {
+        self.signal("-CONT").await
+    }
+
+    async fn signal(&self, signal: &str) -> Result<()> {
         let pid = self.child.id().context("it has ended already")?.to_string();
-        ensure!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .await?
-                .success(),
-            "kill -TERM failed"
-        );
+        let sent = Command::new("kill").args([signal, &pid]).status().await?;
+        ensure!(sent.success(), "kill {signal} failed");
         Ok(())
     }
 

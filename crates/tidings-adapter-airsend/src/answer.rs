@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Throttled,
     Full,
     Sweeping,
+    /// Not known to be done.
+    Away,
     Revoked,
 }
 
@@ -39,7 +41,7 @@ impl Refusal {
             Self::NotMember => 403,
             Self::NoUser | Self::NoChannel | Self::NoMessage => 404,
             Self::Throttled => 429,
-            Self::Sweeping => 503,
+            Self::Sweeping | Self::Away => 503,
         }
     }
 
@@ -50,7 +52,7 @@ impl Refusal {
             Self::NotMember | Self::NoChannel => "not_member",
             Self::NoUser | Self::NoMessage => "not_found",
             Self::Throttled => "throttled",
-            Self::Exists | Self::Full | Self::Sweeping | Self::Revoked => "internal",
+            Self::Exists | Self::Full | Self::Sweeping | Self::Away | Self::Revoked => "internal",
         }
     }
 
@@ -65,6 +67,7 @@ impl Refusal {
             Self::Throttled => "too often",
             Self::Full => "a bound is reached",
             Self::Sweeping => "the channel is being removed, try again",
+            Self::Away => "not known to be done, try again",
             Self::Revoked => "revoked",
         }
     }

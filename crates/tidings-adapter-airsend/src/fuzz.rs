@@ -8,7 +8,7 @@ use tidings_adapter::{
     Action, Actions, Decided, Input, Now, Partition, Received, Session as _, Topic,
 };
 
-use crate::options::{AirsendOptions, Settings};
+use crate::options::{AirsendOptions, SessionSettings, Settings};
 use crate::session::{Connection, Origin, Placing};
 use crate::token::{Grant, Tokens, finger_print};
 use crate::user::View;
@@ -22,7 +22,7 @@ const SECRET: &str = "the secret of the fuzz target: 32 bytes and more";
 /// # Panics
 /// When the session does, sends what is not JSON, or closes without a code; that is what it is for.
 pub fn fuzz_frame(bytes: &[u8]) {
-    let Some((mut session, token)) = session() else {
+    let (Some(mut session), Some(token)) = (connection(|_| ()), token(1, 1, 600)) else {
         return;
     };
     let mut actions = Actions::default();
@@ -58,20 +58,27 @@ pub fn fuzz_frame(bytes: &[u8]) {
     }
 }
 
-fn session() -> Option<(Connection, String)> {
+/// A token of this target's secret, good for so many seconds.
+pub(crate) fn token(user: u64, print: u8, seconds: u64) -> Option<String> {
+    let grant = Grant {
+        user,
+        finger_print: finger_print([print; 12]),
+        expires: NOW + seconds,
+        generation: 0,
+    };
+    let tokens = Tokens::new(SECRET.as_bytes())?;
+    tokens.sign_ws(&grant, "A", "::1", "fuzz", NOW)
+}
+
+/// A session of this target's secret.
+pub(crate) fn connection(change: impl FnOnce(&mut SessionSettings)) -> Option<Connection> {
     let options = AirsendOptions {
         secret: Some(SECRET.to_owned()),
         ..AirsendOptions::default()
     };
-    let settings = Settings::of(options).ok()?;
+    let mut settings = Settings::of(options).ok()?;
+    change(&mut settings.session);
     let tokens = Tokens::new(&settings.secret)?;
-    let grant = Grant {
-        user: 1,
-        finger_print: finger_print([1; 12]),
-        expires: NOW + 600,
-        generation: 0,
-    };
-    let token = tokens.sign_ws(&grant, "A", "::1", "fuzz", NOW)?;
     let origin = Origin {
         settings: settings.session,
         tokens: Arc::new(tokens),
@@ -79,7 +86,7 @@ fn session() -> Option<(Connection, String)> {
         connection: "c".to_owned(),
         incarnation: format!("{:032x}", 1),
     };
-    Some((Connection::new(origin), token))
+    Some(Connection::new(origin))
 }
 
 fn answer(session: &mut Connection, now: Now, action: Action, actions: &mut Actions) {

@@ -14,7 +14,7 @@ use crate::keys;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
-    /// It leads there; answered by where it led before.
+    /// It leads there, unless it leads elsewhere; answered by where it leads.
     Point { to: u64, lifetime_ms: Option<u64> },
     /// It leads nowhere, if it leads there.
     Drop { to: u64 },
@@ -26,6 +26,16 @@ pub(crate) enum Ask {
         seed: u64,
         lifetime_ms: u64,
     },
+}
+
+impl Ask {
+    /// Leads there for so long.
+    pub(crate) fn point(to: u64, lifetime: Duration) -> Self {
+        Self::Point {
+            to,
+            lifetime_ms: u64::try_from(lifetime.as_millis()).ok(),
+        }
+    }
 }
 
 /// A command to an entry.
@@ -58,12 +68,10 @@ impl RecordKind for Indexes {
         let mut decision = Decision::default();
         let span = Duration::from_millis;
         let result = match ask {
-            Ask::Point { to, lifetime_ms } => {
-                if known != Some(json!(to)) {
-                    decision.put(key.clone(), to_json(&to), lifetime_ms.map(span));
-                }
-                known.unwrap_or(Value::Null)
-            }
+            Ask::Point { to, lifetime_ms } => known.unwrap_or_else(|| {
+                decision.put(key.clone(), to_json(&to), lifetime_ms.map(span));
+                json!(to)
+            }),
             Ask::Look => known.unwrap_or(Value::Null),
             Ask::Drop { to } => {
                 if known == Some(json!(to)) {

@@ -4,8 +4,10 @@
 //! (a channel with many members, a removal) is made of steps of which each may be done again, so that
 //! the backend may try again after any failure; with an idempotency key it then gets the first answer.
 
+mod drafts;
 mod fields;
 mod ops;
+mod single;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,8 @@ use crate::Shared;
 use crate::answer::Answer;
 use crate::http::{Problem, bearer, ok, read};
 use crate::{index, keys};
+
+pub(crate) use drafts::{Drafted, Rules, drafted};
 use fields::Fields;
 
 /// Bytes of a body.
@@ -92,15 +96,16 @@ async fn accept(shared: &Shared, request: Request) -> Result<Value, Problem> {
     operation.perform(op, &data).await
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Operation<'_> {
     /// Takes a key for this body; a body that is another one is a conflict.
     async fn claim(&mut self, key: &str, op: &str, data: &Fields<'_>) -> Result<(), Problem> {
         // serde_json's maps are sorted: the order of members does not matter.
         let text = json!([op, data.all()]).to_string();
-        let hash: String = Sha256::digest(text)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hexadecimal(&Sha256::digest(text));
         let lifetime = self.shared.settings.options.idempotency.0;
         let ask = index::Ask::Claim {
             hash: hash.clone(),

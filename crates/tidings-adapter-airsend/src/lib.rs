@@ -40,6 +40,8 @@ mod options;
 mod presence;
 mod runs;
 mod session;
+#[cfg(test)]
+mod shelf;
 mod token;
 mod user;
 
@@ -54,7 +56,7 @@ use tidings_adapter::axum::routing::{get, post};
 use tidings_adapter::http::header::ORIGIN;
 use tidings_adapter::http::{HeaderMap, StatusCode};
 use tidings_adapter::jwt::{Algorithm, Checks, KeySet, KeySetOptions, KeySource, Verifier};
-use tidings_adapter::{Adapter, DriverLimits, Hub, Ownership, RecordKind, Topic, ws};
+use tidings_adapter::{Adapter, DriverLimits, Hub, Ingest, Ownership, RecordKind, Topic, ws};
 
 pub use fuzz::fuzz_frame;
 pub use options::{AirsendOptions, OptionsError, Span};
@@ -83,6 +85,7 @@ pub struct Airsend {
     settings: Arc<Settings>,
     tokens: Arc<Tokens>,
     bearers: Option<Verifier>,
+    ids: Arc<ingest::Ids>,
 }
 
 /// What the routes share.
@@ -94,7 +97,7 @@ pub(crate) struct Shared {
     /// Of another issuer.
     pub(crate) bearers: Option<Verifier>,
     pub(crate) login: login::Desk,
-    pub(crate) ids: ingest::Ids,
+    pub(crate) ids: Arc<ingest::Ids>,
     pub(crate) placing: Placing,
 }
 
@@ -142,6 +145,7 @@ impl Airsend {
             settings: Arc::new(settings),
             tokens: Arc::new(tokens),
             bearers,
+            ids: Arc::default(),
         })
     }
 }
@@ -178,6 +182,14 @@ impl Adapter for Airsend {
         ]
     }
 
+    /// Drafts under `airsend/` are the operations of `rtm.publish`.
+    fn ingest(&self) -> Option<Arc<dyn Ingest>> {
+        Some(Arc::new(ingest::Rules {
+            settings: self.settings.clone(),
+            ids: self.ids.clone(),
+        }))
+    }
+
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let places = hub.clone();
         let shared = Shared {
@@ -189,7 +201,7 @@ impl Adapter for Airsend {
             tokens: self.tokens,
             bearers: self.bearers,
             login: login::Desk::default(),
-            ids: ingest::Ids::default(),
+            ids: self.ids,
         };
         let mut router = Router::new()
             .route("/", get(open))

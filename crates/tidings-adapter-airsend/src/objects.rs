@@ -124,6 +124,13 @@ pub(crate) struct Body {
     pub(crate) parent_message: Vec<Value>,
 }
 
+impl Body {
+    /// How long it is, printed.
+    pub(crate) fn bytes(&self) -> usize {
+        crate::answer::to_json(self).len()
+    }
+}
+
 impl Message {
     /// The Message object.
     pub(crate) fn wire(&self, channel: u64, body: &Body) -> Value {

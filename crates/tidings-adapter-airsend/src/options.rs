@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
 use tidings_adapter::http::{HeaderValue, Uri};
+
+pub use tidings_adapter::Span;
 
 /// The configuration, as it stands under `[adapters.airsend]`.
 #[derive(Clone, Deserialize)]
@@ -83,7 +84,7 @@ pub struct AirsendOptions {
 
 impl Default for AirsendOptions {
     fn default() -> Self {
-        let span = |seconds| Span(Duration::from_secs(seconds));
+        let span = Span::from_secs;
         Self {
             secret: None,
             secret_file: None,
@@ -126,36 +127,6 @@ impl std::fmt::Debug for AirsendOptions {
         f.debug_struct("AirsendOptions")
             .field("ws_endpoint", &self.ws_endpoint)
             .finish_non_exhaustive()
-    }
-}
-
-/// A duration, written with its unit: `250ms`, `10s`, `5m`, `1h`, `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Span {
-    fn parse(text: &str) -> Option<Self> {
-        let end = text.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let (number, unit) = text.split_at(end);
-        let ms = match unit.trim_start() {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
-        let total = number.parse::<u64>().ok()?.checked_mul(ms)?;
-        (total <= 366 * 86_400_000).then(|| Self(Duration::from_millis(total)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| {
-            D::Error::custom("a duration such as \"0s\", \"250ms\", \"30s\", \"5m\"")
-        })
     }
 }
 
@@ -218,6 +189,14 @@ impl std::fmt::Debug for Settings {
 
 /// Bytes of a secret: the output of HMAC-SHA256 (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
+
+/// More calls or commands than anybody can send.
+const MANY: usize = 1_000_000;
+
+/// A count as an index is one.
+fn large(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
 
 impl Settings {
     pub(crate) fn of(mut options: AirsendOptions) -> Result<Self, OptionsError> {
@@ -298,6 +277,7 @@ impl Settings {
             ("auth_deadline", options.auth_deadline, 100),
             ("write_stall", options.write_stall, 100),
             ("login_lifetime", options.login_lifetime, 1_000),
+            ("bearer_lifetime", options.bearer_lifetime, 1_000),
             ("idempotency", options.idempotency, 1_000),
             ("message_lifetime", options.message_lifetime, 60_000),
         ] {
@@ -305,14 +285,28 @@ impl Settings {
                 return Err(OptionsError::new(key, format!("at least {least}ms")));
             }
         }
-        if !(256..=1024 * 1024).contains(&options.message_bytes) {
-            return Err(OptionsError::new("message_bytes", "from 256 to 1048576"));
-        }
-        if !(1..=200).contains(&options.connections_per_user) {
-            return Err(OptionsError::new("connections_per_user", "from 1 to 200"));
-        }
-        if options.command_burst == 0 || options.commands_per_second == 0 {
-            return Err(OptionsError::new("command_burst", "at least 1"));
+        for (key, number, least, most) in [
+            ("message_bytes", options.message_bytes, 256, 1024 * 1024),
+            // An event has up to a megabyte.
+            ("queue_bytes", options.queue_bytes, 1024 * 1024, 1 << 30),
+            ("connections_per_user", options.connections_per_user, 1, 200),
+            (
+                "connects_per_minute",
+                large(options.connects_per_minute),
+                1,
+                MANY,
+            ),
+            ("command_burst", large(options.command_burst), 1, MANY),
+            (
+                "commands_per_second",
+                large(options.commands_per_second),
+                1,
+                MANY,
+            ),
+        ] {
+            if !(least..=most).contains(&number) {
+                return Err(OptionsError::new(key, format!("from {least} to {most}")));
+            }
         }
         let origin = |origin: &String| {
             HeaderValue::from_str(origin).map_err(|_| OptionsError::new("origins", "no origin"))
@@ -366,3 +360,6 @@ fn secret(
         (None, None) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

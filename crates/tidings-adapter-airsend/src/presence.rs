@@ -295,3 +295,6 @@ fn transition(
     user::spread(decision, user, &Spread::Presence { online, version }, 0);
     user::put(decision, user);
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,7 @@ pub(crate) struct Connection {
     stage: Stage,
     grant: Option<Grant>,
     /// What a second `ws_auth` asks for, until it is known whether it may.
-    refresh: VecDeque<(Grant, Option<Value>)>,
+    refresh: VecDeque<Refresh>,
     follow: Option<Follow>,
     /// Sent, and not answered yet.
     pinged: bool,
@@ -100,6 +100,14 @@ pub(crate) struct Connection {
     jobs: Jobs,
     /// An event of one's own that was put off once, for what comes before it elsewhere.
     put_off: EventId,
+}
+
+/// A second `ws_auth`.
+#[derive(Debug)]
+struct Refresh {
+    grant: Grant,
+    hello: bool,
+    cid: Option<Value>,
 }
 
 #[derive(Debug)]
@@ -115,11 +123,15 @@ enum Stage {
 #[derive(Debug)]
 struct Opening {
     auth: Auth,
+    cid: Option<Value>,
     step: Step,
     gap: bool,
     /// What has not answered yet.
     pending: BTreeSet<SubId>,
     first: Option<View>,
+    /// Answers that wait for the hello, which is the first frame. Each is small, and the bucket of
+    /// commands says how many.
+    answers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +199,7 @@ impl Connection {
         };
         if let Stage::Silent = self.stage {
             return match parsed {
-                Parsed::Auth(auth) => self.authenticate(auth, now, actions),
+                Parsed::Auth(auth) => self.authenticate(auth, cid, now, actions),
                 _ => self.close(code::NOT_AUTHENTICATED, "not authenticated", actions),
             };
         }
@@ -197,11 +209,13 @@ impl Connection {
         match parsed {
             Parsed::Unknown => self.close(code::UNKNOWN, "unknown command", actions),
             Parsed::Ping => {
-                actions.send_text(frames::PONG);
-                ack(cid.as_ref(), Ok(()), actions);
+                self.answer(Some(frames::PONG.to_owned()), actions);
+                self.answer(acked(cid.as_ref(), Ok(())), actions);
             }
             Parsed::Auth(auth) => self.authenticate_again(auth, cid, now, actions),
-            Parsed::Invalid => ack(cid.as_ref(), Err(Refusal::Invalid), actions),
+            Parsed::Invalid => {
+                self.answer(acked(cid.as_ref(), Err(Refusal::Invalid)), actions);
+            }
             Parsed::Command(command) => {
                 if self.jobs.len() >= COMMANDS_MAX {
                     return self.close(code::FLOOD, "too many commands", actions);
@@ -295,7 +309,7 @@ impl Connection {
             let answer = result
                 .ok()
                 .and_then(|decided| Answer::parse(&decided.answer));
-            self.job_done(tag, answer, now, actions);
+            self.job_done(answer, actions);
             return self.go_on(now, actions);
         }
         let Ok(decided) = result else {
@@ -318,10 +332,8 @@ impl Connection {
             (LOOK, Some(view)) => self.looked(view, actions),
             (ARRIVE, Some(view)) => self.arrived(view, actions),
             (REARRIVE, _) => {
-                if let Some((grant, cid)) = self.refresh.pop_front() {
-                    self.grant = Some(grant);
-                    self.watch_expiry(now, actions);
-                    ack(cid.as_ref(), Ok(()), actions);
+                if let Some(refresh) = self.refresh.pop_front() {
+                    self.refreshed(refresh, now, actions);
                 }
             }
             _ => {}
@@ -372,23 +384,16 @@ impl Connection {
         let Stage::Opening(opening) = std::mem::replace(&mut self.stage, Stage::Live) else {
             return;
         };
-        let (Some(follow), Some(grant)) = (&mut self.follow, &self.grant) else {
-            return;
-        };
         if opening.auth.ack {
-            let settings = &self.origin.settings;
-            let hello = json!({
-                "user_id": grant.user,
-                "connection_id": self.origin.connection,
-                "resumed": resumed,
-                "gap": opening.gap,
-                "last_event_id": follow.cursor().print(),
-                "ping_interval_s": settings.ping.as_secs(),
-                "retention_s": settings.retention_s,
-            });
-            actions.send_text(frames::own("system.hello", &hello));
+            self.hello(resumed, opening.gap, actions);
         }
-        follow.follow(actions);
+        self.answer(acked(opening.cid.as_ref(), Ok(())), actions);
+        for answer in opening.answers {
+            actions.send_text(answer);
+        }
+        if let Some(follow) = &mut self.follow {
+            follow.follow(actions);
+        }
     }
 
     /// An event of the user's own topic; `false`: it is put off, with all behind it.
@@ -434,7 +439,7 @@ impl Connection {
                     self.close(code::REPLACED, "replaced", actions);
                 }
             }
-            Err(_) => {}
+            Ok(Notice::Profile { .. }) | Err(_) => {}
         }
         true
     }
@@ -480,6 +485,15 @@ impl Connection {
         }
     }
 
+    /// Says something that answers a command.
+    fn answer(&mut self, text: Option<String>, actions: &mut Actions) {
+        let Some(text) = text else { return };
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.answers.push(text),
+            _ => actions.send_text(text),
+        }
+    }
+
     fn ping(&mut self, actions: &mut Actions) {
         if std::mem::replace(&mut self.pinged, true) {
             return self.close(code::NO_PONG, "no pong", actions);
@@ -489,9 +503,9 @@ impl Connection {
     }
 }
 
-/// Answers a command that has a `cid`.
-fn ack(cid: Option<&Value>, result: Result<(), Refusal>, actions: &mut Actions) {
-    let Some(cid) = cid else { return };
+/// The answer to a command that has a `cid`.
+fn acked(cid: Option<&Value>, result: Result<(), Refusal>) -> Option<String> {
+    let cid = cid?;
     let payload = match result {
         Ok(()) => json!({ "cid": cid, "ok": true }),
         Err(refusal) => json!({
@@ -500,7 +514,7 @@ fn ack(cid: Option<&Value>, result: Result<(), Refusal>, actions: &mut Actions) 
             "error": { "code": refusal.code(), "message": refusal.words() },
         }),
     };
-    actions.send_text(frames::own("system.ack", &payload));
+    Some(frames::own("system.ack", &payload))
 }
 
 impl tidings_adapter::Session for Connection {
@@ -550,8 +564,13 @@ impl tidings_adapter::Session for Connection {
             }
             Input::Verdict { .. } => self.lost(actions),
             Input::Committed { tag, result } => self.committed(tag, result, now, actions),
-            Input::Published { tag, result } => {
-                self.job_published(tag, result.is_ok(), actions);
+            Input::Published { result, .. } => {
+                self.job_published(result.is_ok(), now, actions);
+                self.go_on(now, actions);
+            }
+            Input::Called { result, .. } => {
+                let taken = result.is_ok_and(|answer| (200..300).contains(&answer.status));
+                self.job_called(taken, now, actions);
                 self.go_on(now, actions);
             }
             // More channels in one partition than a connection has subscriptions.

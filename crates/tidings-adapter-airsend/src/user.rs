@@ -15,6 +15,7 @@ use tidings_adapter::{Command, Decision, Draft, RecordKind, State, Trigger};
 
 use crate::answer::{Decided, Refusal, done, refused, to_json};
 use crate::channel::Ask as ChannelAsk;
+use crate::ingest::{Drafted, drafted};
 use crate::keys;
 use crate::objects::Profile;
 use crate::presence::{self, Presence};
@@ -22,6 +23,10 @@ use crate::presence::{self, Presence};
 /// Channels of one user: his record stays below 64 KiB with as many spans that have ended, and a
 /// connection has a topic for each.
 pub(crate) const SPANS_MAX: usize = 500;
+
+/// Beyond [`SPANS_MAX`]: adds at the same time do not see each other. What goes beyond that, too,
+/// is undone.
+const SPANS_SPARE: usize = 12;
 
 /// A span that has ended is kept this long: cursors are good for an hour, and clocks differ.
 const ENDED_KEPT_MS: u64 = 65 * 60 * 1000;
@@ -94,6 +99,8 @@ pub(crate) enum Notice {
     Revoked { generation: u64 },
     /// This connection is replaced.
     Replaced { connection: String },
+    /// His profile is another one: the event of a draft that said so.
+    Profile {},
 }
 
 /// The kind of event of a [`Notice`].
@@ -141,8 +148,14 @@ pub(crate) enum Ask {
     Arrive(presence::Arrival),
     /// A connection is gone.
     Depart { connection: String },
-    /// An event for his connections that are there now.
-    Flash { event: String, payload: Value },
+    /// An event for his connections.
+    Tell {
+        event: String,
+        payload: Value,
+        retained: bool,
+        result: Value,
+        op: Option<String>,
+    },
     /// Is a connection of this finger print there?
     Ping { finger_print: String, token: Value },
     /// Tells channels from the `from`th span on.
@@ -183,6 +196,12 @@ impl User {
 
     pub(crate) fn standing(&self) -> impl Iterator<Item = &Span> {
         self.spans.iter().filter(|span| span.left.is_none())
+    }
+
+    /// Whether he can become a member of a channel, or is one.
+    pub(crate) fn has_room(&self, channel: u64) -> bool {
+        let mut standing = self.standing();
+        self.standing().count() < SPANS_MAX || standing.any(|span| span.channel == channel)
     }
 
     fn find(&mut self, channel: u64, nonce: &str) -> Option<&mut Span> {
@@ -232,9 +251,12 @@ impl RecordKind for Users {
                 else {
                     return refused(Refusal::Invalid);
                 };
-                match serde_json::from_slice(body) {
-                    Ok(ask) => self.ask(id, state, ask, now_ms),
-                    Err(_) => refused(Refusal::Invalid),
+                let Some((ask, mark)) = Drafted::<Ask>::open(body) else {
+                    return refused(Refusal::Invalid);
+                };
+                match mark {
+                    Some(mark) => drafted(&mark, self.ask(id, state, ask, now_ms, true)),
+                    None => self.ask(id, state, ask, now_ms, false),
                 }
             }
             Trigger::OwnerLost { incarnation } => {
@@ -265,11 +287,13 @@ impl RecordKind for Users {
 }
 
 impl Users {
-    fn ask(&self, id: u64, state: &State<'_>, ask: Ask, now_ms: u64) -> Decision {
+    /// `told`: there is to be an event of his own, for the one who asks.
+    fn ask(&self, id: u64, state: &State<'_>, ask: Ask, now_ms: u64, told: bool) -> Decision {
         let op = match &ask {
             Ask::Upsert { op, .. }
             | Ask::Profile { op, .. }
             | Ask::Leave { op, .. }
+            | Ask::Tell { op, .. }
             | Ask::Revoke { op } => op.clone(),
             _ => None,
         };
@@ -322,6 +346,9 @@ impl Users {
             Ok(decision) => decision,
             Err(refusal) => return refused(refusal),
         };
+        if told && decision.loads.is_empty() && decision.drafts.is_empty() {
+            notify(&mut decision, id, &Notice::Profile {});
+        }
         if let Some(op) = op
             && decision.loads.is_empty()
         {
@@ -438,6 +465,13 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             if user.find(channel, &nonce).is_some() {
                 return Ok(refused(Refusal::Exists));
             }
+            if user.standing().count() >= SPANS_MAX + SPANS_SPARE {
+                let (user, by) = (id, id);
+                let ask = ChannelAsk::Remove { user, nonce, by };
+                decision.command(crate::channel::command(channel, &ask));
+                done(&mut decision, result);
+                return Ok(decision);
+            }
             user.changes += 1;
             let span = Span {
                 channel,
@@ -508,8 +542,19 @@ fn with(mut user: User, state: &State<'_>, ask: Ask, now_ms: u64) -> Decided<Dec
             }
             spread(&mut decision, &user, &what, from);
         }
-        Ask::Flash { event, payload } => {
-            decision.flash(Draft::new(keys::user_topic(id), event, to_json(&payload)));
+        Ask::Tell {
+            event,
+            payload,
+            retained,
+            result: told,
+            ..
+        } => {
+            let draft = Draft::new(keys::user_topic(id), event, to_json(&payload));
+            match retained {
+                true => decision.publish(draft),
+                false => decision.flash(draft),
+            }
+            result = told;
         }
         Ask::Upsert { .. } | Ask::Arrive(_) | Ask::Depart { .. } | Ask::Ping { .. } => {
             return Err(Refusal::Invalid); // decided elsewhere
@@ -552,3 +597,6 @@ fn end(decision: &mut Decision, user: &mut User, channel: u64, nonce: &str, now_
 fn presence_of(user: u64, state: &State<'_>) -> Option<Presence> {
     Some(Presence::of(state.get(&keys::presence(user))?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidings_adapter::http::{HeaderValue, Uri};
 
-pub use values::{Rate, Span};
+pub use tidings_adapter::Span;
+pub use values::Rate;
 
 use crate::apps::{App, Apps, Password};
 use crate::event::Subject;
@@ -89,7 +90,7 @@ pub struct AppOptions {
 
 impl Default for ZaikioOptions {
     fn default() -> Self {
-        let span = |seconds| Span(Duration::from_secs(seconds));
+        let span = Span::from_secs;
         Self {
             apps: BTreeMap::new(),
             jwks: None,

@@ -73,12 +73,14 @@ pub mod longpoll;
 pub mod outside;
 mod port;
 mod respond;
+pub mod span;
 pub mod sse;
 mod works;
 pub mod ws;
 
 pub use adapter::{Adapter, hub_options};
 pub use limits::DriverLimits;
+pub use span::Span;
 pub use tidings_core::*;
 pub use tidings_engine::{
     Delivery, Depends, Health, Hub, HubOptions, Indexed, Limits, Ownership, Probe, PublishError,

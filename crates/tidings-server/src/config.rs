@@ -51,6 +51,8 @@ pub struct Config {
     pub api: Api,
     /// Direct ingest.
     pub ingest: Ingest,
+    /// What this instance says of being alive.
+    pub instance: Instance,
     /// How it is proved to be ready.
     pub readiness: Readiness,
     /// Log lines, metrics and traces.
@@ -236,6 +238,18 @@ pub struct Ingest {
     pub enabled: bool,
 }
 
+/// How the instances know of each other's end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// How often the lease is renewed.
+    pub beat_every: Span,
+    /// How long it lasts.
+    pub lease: Span,
+    /// How often it is looked for what others lost.
+    pub sweep_every: Span,
+}
+
 impl Config {
     /// Reads secrets from their files and checks what one value alone cannot show.
     fn resolve(&mut self) -> Vec<(String, String)> {
@@ -291,6 +305,21 @@ impl Config {
                 "a size up to \"1MiB\"".to_owned(),
             ));
         }
+        let Instance {
+            beat_every,
+            lease,
+            sweep_every,
+        } = &self.instance;
+        if lease.0 < beat_every.0 * 2 || lease.0 > LEASE_MAX {
+            // One beat may be late, or lost, without the instance being taken for dead.
+            let why = "at least twice instance.beat_every, up to \"10m\"";
+            wrong.push(("instance.lease".to_owned(), why.to_owned()));
+        }
+        if sweep_every.0 > lease.0 {
+            // What is lost waits for the lease and a sweep: the sweep is the smaller part.
+            let why = "a duration up to instance.lease";
+            wrong.push(("instance.sweep_every".to_owned(), why.to_owned()));
+        }
         for (index, key) in self.keys.iter_mut().enumerate() {
             key.resolve(index, &mut wrong);
         }
@@ -312,6 +341,10 @@ impl Config {
 
 /// The log waits for no longer.
 const DURABILITY_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Far below the time for which the log remembers that a lease was reaped (an hour): an instance that
+/// comes back later could not be told.
+const LEASE_MAX: Duration = Duration::from_secs(600);
 
 /// Bytes that may stand in a key prefix. A brace would make a hash tag of its own, and put all
 /// partitions on one node of a cluster.

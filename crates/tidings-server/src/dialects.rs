@@ -3,6 +3,7 @@
 
 use serde::de::DeserializeOwned;
 use tidings_adapter::Adapter;
+use tidings_adapter_airsend::{Airsend, AirsendOptions};
 use tidings_adapter_zaikio::{Zaikio, ZaikioOptions};
 
 use crate::app::Part;
@@ -10,12 +11,15 @@ use crate::config::Mistakes;
 use crate::config::report::Mistake;
 
 /// Their names, in the order of their ports.
-pub(crate) const NAMES: [&str; 1] = ["zaikio"];
+pub(crate) const NAMES: [&str; 2] = ["zaikio", "airsend"];
 
 /// How each is made of its part of the configuration.
 pub(crate) fn parts() -> Vec<Part> {
-    let [zaikio] = NAMES;
-    vec![part(zaikio, |options: ZaikioOptions| Zaikio::new(options))]
+    let [zaikio, airsend] = NAMES;
+    vec![
+        part(zaikio, |options: ZaikioOptions| Zaikio::new(options)),
+        part(airsend, |options: AirsendOptions| Airsend::new(options)),
+    ]
 }
 
 fn part<T, A, E>(name: &'static str, make: fn(T) -> Result<A, E>) -> Part
@@ -35,3 +39,7 @@ where
         }),
     }
 }
+
+#[cfg(test)]
+#[path = "dialects_tests.rs"]
+mod tests;

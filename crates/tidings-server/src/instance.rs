@@ -182,6 +182,9 @@ impl Waiting {
             subscriptions_per_connection: config.limits.subscriptions.get(),
             probe_every: config.readiness.probe_every.0,
             probe_wait: config.readiness.probe_wait.0,
+            beat_every: config.instance.beat_every.0,
+            lease: config.instance.lease.0,
+            sweep_every: config.instance.sweep_every.0,
             ..Limits::default()
         };
         let options = hub_options(limits, &adapters);

@@ -25,6 +25,10 @@ const PAGES_SHOWN: usize = 20;
 /// Members written in one commit, which may write 64 records.
 pub(crate) const ENROL_MAX: usize = 40;
 
+/// Bytes of the latest message, if it is to stand in a Channel object beside its members: an event
+/// has a megabyte, and the message was an event of its own.
+const LATEST_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes of a channel's own fields: the record has 64 KiB for them and its pages' fill.
 const FIELDS_BYTES_MAX: usize = 32 * 1024;
 
@@ -210,8 +214,8 @@ impl Desk<'_> {
     pub(super) fn remove(&self, user: u64, nonce: &str, by: u64) -> Result<Decision, Stop> {
         let mut decision = Decision::default();
         let channel: Option<Channel> = self.get(&keys::channel(self.id))?;
-        let open = channel.filter(|channel| channel.state == Standing::Open);
-        let Some(mut channel) = open else {
+        let stands = channel.filter(|channel| channel.state != Standing::Removed);
+        let Some(mut channel) = stands else {
             return Ok(decision); // its end reaches everybody
         };
         let member: Option<Member> = self.get(&keys::member(self.id, user))?;
@@ -224,16 +228,19 @@ impl Desk<'_> {
             *fill = page.len();
         }
         let pages = vec![(member.page, page)];
-        let payload = json!({
-            "removed_user_id": user,
-            "removed_by_user_id": by,
-            "channel_id": self.id,
-        });
-        // Those who were there from the start share a nonce.
-        let subject = format!("leave:{user}:{nonce}");
-        decision.publish(self.draft("user_removed.channel", &payload, Some(subject)));
-        let payload = json!({ "channel": self.object(&channel, &pages, None)? });
-        decision.publish(self.draft("channel.update", &payload, None));
+        // Of one that is not open yet nobody has heard.
+        if channel.state == Standing::Open {
+            let payload = json!({
+                "removed_user_id": user,
+                "removed_by_user_id": by,
+                "channel_id": self.id,
+            });
+            // Those who were there from the start share a nonce.
+            let subject = format!("leave:{user}:{nonce}");
+            decision.publish(self.draft("user_removed.channel", &payload, Some(subject)));
+            let payload = json!({ "channel": self.object(&channel, &pages, None)? });
+            decision.publish(self.draft("channel.update", &payload, None));
+        }
         decision.remove(keys::member(self.id, user));
         self.put_pages(&mut decision, &pages);
         self.put(&mut decision, keys::channel(self.id), &channel);
@@ -403,6 +410,7 @@ impl Desk<'_> {
         let latest = match count.latest {
             0 => Value::Null,
             id => match self.message(id) {
+                Ok((_, body)) if body.bytes() > LATEST_BYTES_MAX => Value::Null,
                 Ok((message, body)) => message.wire(self.id, &body),
                 Err(Stop::Load(keys)) => return Err(Stop::Load(keys)),
                 Err(Stop::Refuse(_)) => Value::Null, // deleted, or older than is kept

@@ -17,6 +17,10 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Problem::bad(format!("{what} is no object")))
     }
 
+    pub(crate) fn map(object: &'a Map<String, Value>) -> Self {
+        Self(object)
+    }
+
     pub(crate) fn all(self) -> &'a Map<String, Value> {
         self.0
     }

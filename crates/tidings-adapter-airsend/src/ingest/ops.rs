@@ -1,24 +1,18 @@
-//! The operations, each from its fields to commands.
+//! The operations that are more than one command, each from its fields to the last of them.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-use tidings_adapter::{Dedup, Draft};
+use serde_json::{Value, json};
+use tidings_adapter::{CommandError, Decided};
 
+use super::single::{EMAIL_BYTES_MAX, FROM_MAX, Making, NAME_BYTES_MAX, Passed, Single, tidy};
 use super::{Fields, Operation};
-use crate::answer::{Refusal, to_json};
-use crate::channel::{self, Ask, ENROL_MAX, New, Seat};
+use crate::answer::{Answer, Refusal};
+use crate::channel::{self, Ask, ENROL_MAX, Seat};
 use crate::http::Problem;
-use crate::objects::Body;
 use crate::presence::Presence;
-use crate::user::{self, Ask as UserAsk, NOTICE, User};
-use crate::{BOT, BOT_NAME, BOT_USER, index, keys, login};
-
-/// Bytes of an e-mail address (RFC 5321 §4.5.3.1.3).
-const EMAIL_BYTES_MAX: usize = 254;
-
-/// Bytes of a display name; it stands in every receipt and reaction.
-const NAME_BYTES_MAX: usize = 128;
+use crate::user::{self, Ask as UserAsk, User};
+use crate::{index, keys, login};
 
 /// Members that a channel is made with; a body of 256 KiB has not many more.
 const MEMBERS_MAX: usize = 20_000;
@@ -26,89 +20,65 @@ const MEMBERS_MAX: usize = 20_000;
 /// Users that are told one by one.
 const AUDIENCE_MAX: usize = 1_000;
 
+/// Users told at a time: enough to hide a round trip, few enough to leave the log to others.
+const TOLD_AT_ONCE: usize = 16;
+
 /// Records loaded at once.
 const LOADED_AT_ONCE: usize = 60;
 
 impl Operation<'_> {
     pub(super) async fn perform(&self, op: &str, data: &Fields<'_>) -> Result<Value, Problem> {
+        let making = Making {
+            seed: self.seed,
+            op: self.op.clone(),
+            home: None,
+        };
+        if let Some(single) = making.of_channel(op, data)? {
+            return self.single(single).await;
+        }
+        if let Some((user, ask)) = making.of_user(op, data)? {
+            return self.user(user, &ask).await;
+        }
         match op {
             "user.upsert" => self.upsert(data).await,
-            "user.profile_update" => {
-                let name = data.maybe("display_name", |f, n| f.line(n, NAME_BYTES_MAX))?;
-                let ask = UserAsk::Profile {
-                    display_name: name.map(str::to_owned),
-                    has_avatar: data.maybe("has_avatar", Fields::flag)?,
-                    op: self.op.clone(),
-                };
-                self.user(data.id("user_id")?, &ask).await
-            }
-            "session.revoke" => {
-                let op = self.op.clone();
-                self.user(data.id("user_id")?, &UserAsk::Revoke { op })
-                    .await
-            }
             "channel.create" => self.create(data).await,
-            "channel.update" => {
-                let mut set = data.object("set")?.all().clone();
-                tidy(&mut set)?;
-                let op = self.op.clone();
-                self.channel(data.id("channel_id")?, &Ask::Update { set, op })
-                    .await
-            }
-            "channel.remove" => {
-                let op = self.op.clone();
-                self.channel(data.id("channel_id")?, &Ask::End { op }).await
-            }
             "channel.add_user" => self.add(data).await,
             "channel.remove_user" => self.remove(data).await,
-            "message.post" => self.post(data).await,
-            "message.post_bot" => self.post_bot(data).await,
-            "message.update" => {
-                let content = data.maybe("content", Fields::any)?.cloned();
-                let attachments = data.maybe("attachments", Fields::list)?.cloned();
-                let message = data.id("message_id")?;
-                let op = self.op.clone();
-                let ask = Ask::Edit {
-                    message,
-                    content,
-                    attachments,
-                    op,
-                };
-                self.message(message, &ask).await
-            }
-            "message.delete" => {
-                let (message, op) = (data.id("message_id")?, self.op.clone());
-                self.message(message, &Ask::Delete { message, op }).await
-            }
             "alert.notify" => self.alert(data).await,
-            "action.create" => {
-                let mut action = data.object("action")?.all().clone();
-                let channel = data.object("action")?.id("channel_id")?;
-                let id = data
-                    .object("action")?
-                    .maybe("id", Fields::id)?
-                    .unwrap_or(self.seed);
-                action.insert("id".into(), id.into());
-                action.insert("channel_id".into(), channel.into());
-                for name in ["updated_on", "updated_by"] {
-                    action.entry(name).or_insert(Value::Null);
-                }
-                let payload = json!({ "action": action, "channel_id": channel });
-                self.tell(channel, op, payload, json!({ "action_id": id }), None)
-                    .await
-            }
-            "lock.acquire" | "lock.release" => {
-                let (channel, user) = (data.id("channel_id")?, data.id("user_id")?);
-                let payload = json!({
-                    "lock_id": data.id("lock_id")?,
-                    "channel_id": channel,
-                    "user_id": user,
-                    "path": data.text("path")?,
-                });
-                self.tell(channel, op, payload, json!({}), Some(user)).await
-            }
             "event.emit" => self.emit(data).await,
             _ => Err(Problem::bad("unknown `op`")),
+        }
+    }
+
+    /// What one channel decides.
+    async fn single(&self, single: Single) -> Result<Value, Problem> {
+        let channel = match (single.channel, single.message) {
+            (Some(channel), None) => channel,
+            (Some(channel), Some(message)) => {
+                self.point(message, channel).await?;
+                channel
+            }
+            (None, Some(message)) => {
+                let channel = self.shared.channel_of(message).await?;
+                channel.ok_or(Refusal::NoMessage)?
+            }
+            (None, None) => return Err(Problem::bad("`channel_id` is missing")),
+        };
+        let result = self.channel(channel, &single.ask).await;
+        match single.actor {
+            Some(actor) => self.acting(actor, result).await,
+            None => result,
+        }
+    }
+
+    /// Makes the way to a message, before it is there: whoever hears of it can react to it.
+    async fn point(&self, message: u64, channel: u64) -> Result<(), Problem> {
+        let lifetime = self.shared.settings.options.message_lifetime.0;
+        let ask = index::Ask::point(channel, lifetime);
+        let id = keys::message_index(message);
+        match self.ask(index::command(&id, &ask)).await? == json!(channel) {
+            true => Ok(()),
+            false => Err(Refusal::Exists.into()),
         }
     }
 
@@ -120,42 +90,12 @@ impl Operation<'_> {
         self.ask(channel::command(channel, ask)).await
     }
 
-    /// A command to the channel in which a message is.
-    async fn message(&self, message: u64, ask: &Ask) -> Result<Value, Problem> {
-        let channel = self.shared.channel_of(message).await?;
-        self.channel(channel.ok_or(Refusal::NoMessage)?, ask).await
-    }
-
     /// A refusal that says whether the actor is nobody or only no member.
     async fn acting(&self, user: u64, result: Result<Value, Problem>) -> Result<Value, Problem> {
         if result == Err(Refusal::NotMember.into()) {
-            self.seats(&[user]).await?;
+            self.seats(&[user], None).await?;
         }
         result
-    }
-
-    async fn tell(
-        &self,
-        channel: u64,
-        event: &str,
-        payload: Value,
-        result: Value,
-        actor: Option<u64>,
-    ) -> Result<Value, Problem> {
-        let ask = Ask::Tell {
-            event: event.to_owned(),
-            payload,
-            result,
-            except: None,
-            retained: true,
-            actor,
-            op: self.op.clone(),
-        };
-        let told = self.channel(channel, &ask).await;
-        match actor {
-            Some(actor) => self.acting(actor, told).await,
-            None => told,
-        }
     }
 
     async fn upsert(&self, data: &Fields<'_>) -> Result<Value, Problem> {
@@ -168,25 +108,13 @@ impl Operation<'_> {
             None => None,
         };
         let login = keys::login_index(email);
-        let place = keys::index_key(&login);
-        let known = self
-            .shared
-            .hub
-            .load(&place, vec![keys::index(&login)])
-            .await?;
-        let owner: Option<u64> = known
-            .into_iter()
-            .flatten()
-            .next()
-            .and_then(|record| serde_json::from_slice(&record.document).ok());
-        if owner.is_some_and(|owner| owner != id) {
-            return Err(Problem::bad("`email` is another user's"));
-        }
         let point = index::Ask::Point {
             to: id,
             lifetime_ms: None,
         };
-        self.ask(index::command(&login, &point)).await?;
+        if self.ask(index::command(&login, &point)).await? != json!(id) {
+            return Err(Problem::bad("`email` is another user's"));
+        }
         let ask = UserAsk::Upsert {
             email: email.to_owned(),
             display_name: display_name.to_owned(),
@@ -216,7 +144,7 @@ impl Operation<'_> {
         if members.is_empty() || members.len() > MEMBERS_MAX {
             return Err(Problem::bad("`member_ids` has 1 to 20000 ids"));
         }
-        let seats = self.seats(&members).await?;
+        let seats = self.seats(&members, Some(channel)).await?;
         let op = self.op.clone();
         let create = Ask::Create {
             fields,
@@ -239,7 +167,11 @@ impl Operation<'_> {
     async fn add(&self, data: &Fields<'_>) -> Result<Value, Problem> {
         let (channel, user) = (data.id("channel_id")?, data.id("user_id")?);
         data.maybe("added_by", Fields::id)?;
-        let seat = self.seats(&[user]).await?.pop().ok_or(Refusal::NoUser)?;
+        let seat = self
+            .seats(&[user], Some(channel))
+            .await?
+            .pop()
+            .ok_or(Refusal::NoUser)?;
         let ask = Ask::Add {
             seat,
             nonce: self.nonce(),
@@ -266,7 +198,7 @@ impl Operation<'_> {
         let member = member
             .and_then(|record| serde_json::from_slice::<channel::Member>(&record.document).ok());
         let Some(member) = member else {
-            self.seats(&[user]).await?;
+            self.seats(&[user], None).await?;
             // Done by an earlier try, or by nobody: there is nothing to remove.
             return match &self.op {
                 Some(_) => Ok(json!({})),
@@ -285,157 +217,78 @@ impl Operation<'_> {
             .await
     }
 
-    async fn post(&self, data: &Fields<'_>) -> Result<Value, Problem> {
-        let message = data.object("message")?;
-        let kind = message.maybe("message_type", Fields::number)?.unwrap_or(1);
-        if !(1..=127).contains(&kind) {
-            return Err(Problem::bad("`message_type` is from 1 to 127"));
-        }
-        let list = |name| Ok::<_, Problem>(message.maybe(name, Fields::list)?.cloned());
-        let new = New {
-            id: message.maybe("id", Fields::id)?.unwrap_or(self.seed),
-            author: message.id("user_id")?,
-            bot: None,
-            kind,
-            body: Body {
-                content: message.any("content")?.clone(),
-                attachments: list("attachments")?.unwrap_or_default(),
-                parent_message: list("parent_message")?.unwrap_or_default(),
-            },
-            created: message.maybe("created_on_ts", Fields::number)?,
-        };
-        let author = new.author;
-        let posted = self.store(message.id("channel_id")?, new).await;
-        self.acting(author, posted).await
-    }
-
-    async fn post_bot(&self, data: &Fields<'_>) -> Result<Value, Problem> {
-        let kind = data.number("type")?;
-        let words = data.any("bot_message")?;
-        let new = New {
-            id: self.seed,
-            author: data.maybe("user_id", Fields::id)?.unwrap_or(BOT_USER),
-            bot: Some(BOT_NAME.to_owned()),
-            kind: BOT,
-            body: Body {
-                content: json!({ "type": kind, "bot_message": words }),
-                attachments: Vec::new(),
-                parent_message: Vec::new(),
-            },
-            created: None,
-        };
-        self.store(data.id("channel_id")?, new).await
-    }
-
-    /// The way to the message first: whoever hears of it can react to it.
-    async fn store(&self, channel: u64, new: New) -> Result<Value, Problem> {
-        let lifetime = self.shared.settings.options.message_lifetime.0;
-        let point = index::Ask::Point {
-            to: channel,
-            lifetime_ms: u64::try_from(lifetime.as_millis()).ok(),
-        };
-        let id = keys::message_index(new.id);
-        if let Some(other) = self.shared.channel_of(new.id).await?
-            && other != channel
-        {
-            return Err(Refusal::Exists.into());
-        }
-        self.ask(index::command(&id, &point)).await?;
-        let op = self.op.clone();
-        self.channel(channel, &Ask::Post { new, op }).await
-    }
-
+    /// An alert in which users stand by their ids.
     async fn alert(&self, data: &Fields<'_>) -> Result<Value, Problem> {
-        let user = data.id("user_id")?;
-        let mut from = Vec::new();
-        for one in data.list("from")? {
-            match crate::objects::id(one) {
-                Some(id) => from.extend(self.seats(&[id]).await?.iter().map(Seat::wire)),
-                None if one.is_object() => from.push(one.clone()),
-                None => return Err(Problem::bad("`from` has users or their ids")),
-            }
+        let given = data.list("from")?;
+        if given.len() > FROM_MAX {
+            return Err(Problem::bad("`from` has at most 100 users"));
         }
-        self.seats(&[user]).await?;
-        let mut alert = json!({
-            "alert_id": self.seed,
-            "from": from,
-            "alert_text": data.text("alert_text")?,
-            "channel_id": data.id("channel_id")?,
-            "is_read": data.maybe("is_read", Fields::flag)?.unwrap_or(false),
-        });
-        for name in ["message_id", "action_id"] {
-            if let Some(id) = data.maybe(name, Fields::id)? {
-                alert[name] = id.into();
-            }
+        let ids = given
+            .iter()
+            .filter_map(crate::objects::id)
+            .collect::<Vec<_>>();
+        let seats = self.seats(&ids, None).await?;
+        let mut known: BTreeMap<u64, Value> = BTreeMap::new();
+        known.extend(seats.iter().map(|seat| (seat.profile.id, seat.wire())));
+        let full = |one: &Value| match crate::objects::id(one) {
+            Some(id) => known.get(&id).cloned().unwrap_or_default(),
+            None => one.clone(),
+        };
+        let from: Vec<Value> = given.iter().map(full).collect();
+        let mut all = data.all().clone();
+        all.insert("from".into(), from.into());
+        let making = Making {
+            seed: self.seed,
+            op: self.op.clone(),
+            home: None,
+        };
+        match making.of_user("alert.notify", &Fields::map(&all))? {
+            Some((user, ask)) => self.user(user, &ask).await,
+            None => Err(Problem::bad("`from` has users or their ids")),
         }
-        self.personally(&[user], "alert.notification", &alert)
-            .await?;
-        Ok(json!({ "alert_id": self.seed }))
     }
 
+    /// An event for single users. Each is told in a commit of his own: when some could not be
+    /// told, the answer is 503, and the same idempotency key tells the rest, once each.
     async fn emit(&self, data: &Fields<'_>) -> Result<Value, Problem> {
-        let event = data.line("event", 100)?;
-        if event == NOTICE || event.starts_with("tidings.") {
-            return Err(Problem::bad("`event` is not yours"));
-        }
-        let payload = data.any("payload")?.clone();
-        let audience = data.object("audience")?;
-        let retained = data.maybe("retained", Fields::flag)?.unwrap_or(true);
-        let except = data.maybe("except_user_id", Fields::id)?;
-        if let Some(channel) = audience.maybe("channel_id", Fields::id)? {
-            let ask = Ask::Tell {
-                event: event.to_owned(),
-                payload,
-                result: json!({}),
-                except,
-                retained,
-                actor: None,
-                op: self.op.clone(),
-            };
-            return self.channel(channel, &ask).await;
-        }
-        let mut users = audience.ids("user_ids")?;
-        users.retain(|user| Some(*user) != except);
+        let passed = Passed::of(data)?;
+        let mut users = data.object("audience")?.ids("user_ids")?;
+        users.sort_unstable();
+        users.dedup();
+        users.retain(|user| Some(*user) != passed.except);
         if users.len() > AUDIENCE_MAX {
             return Err(Problem::bad("`user_ids` has at most 1000 ids"));
         }
-        self.seats(&users).await?;
-        if retained {
-            self.personally(&users, event, &payload).await?;
-            return Ok(json!({}));
-        }
-        for user in users {
-            let (event, payload) = (event.to_owned(), payload.clone());
-            self.user(user, &UserAsk::Flash { event, payload }).await?;
-        }
-        Ok(json!({}))
-    }
-
-    /// Tells users in their own topics.
-    async fn personally(&self, users: &[u64], event: &str, payload: &Value) -> Result<(), Problem> {
-        let draft = |user: &u64| {
-            let topic = keys::user_topic(*user);
-            let dedup = self.op.as_ref().map(|op| Dedup {
-                scope: format!("{topic}\nop").into(),
-                key: op.as_str().into(),
-                lifetime_ms: u64::try_from(self.shared.settings.options.idempotency.0.as_millis())
-                    .unwrap_or(u64::MAX),
-            });
-            Draft {
-                dedup,
-                ..Draft::new(topic, event, to_json(payload))
-            }
+        // Nobody is told of what not all can be told of.
+        self.seats(&users, None).await?;
+        let ask = UserAsk::Tell {
+            event: passed.event.to_owned(),
+            payload: passed.payload,
+            retained: passed.retained,
+            result: json!({}),
+            op: self.op.clone(),
         };
-        let drafts = users.iter().map(draft).collect();
-        let stored = self.shared.hub.publish(drafts).await;
-        match stored.into_iter().all(|one| one.is_ok()) {
-            true => Ok(()),
-            false => Err(Problem::away()),
+        let mut under_way = tokio::task::JoinSet::new();
+        let mut told = Ok(());
+        for user in users {
+            if under_way.len() >= TOLD_AT_ONCE {
+                told = told.and(heard(under_way.join_next().await));
+            }
+            let hub = self.shared.hub.clone();
+            let command = user::command(user, &ask);
+            under_way.spawn(async move { hub.command(command).await });
         }
+        while let Some(one) = under_way.join_next().await {
+            told = told.and(heard(Some(one)));
+        }
+        told.map(|()| json!({}))
     }
 
     /// Who these users are; an unknown one is a refusal.
-    async fn seats(&self, users: &[u64]) -> Result<Vec<Seat>, Problem> {
+    ///
+    /// For a channel that they are to be members of, one who has no room for it is a refusal, too.
+    /// Of adds at the same time a few may pass this; [`user`] sees to those.
+    async fn seats(&self, users: &[u64], of: Option<u64>) -> Result<Vec<Seat>, Problem> {
         let mut by_partition: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for user in users {
             let partition = self.shared.hub.placed(keys::user_topic(*user)).partition;
@@ -449,7 +302,16 @@ impl Operation<'_> {
                 let place = keys::user_key(users[0]);
                 let loaded = self.shared.hub.load(&place, records).await?;
                 for pair in loaded.chunks(2) {
-                    seats.push(seat(pair).ok_or(Refusal::NoUser)?);
+                    let (user, seat) = seat(pair).ok_or(Refusal::NoUser)?;
+                    if of.is_some_and(|channel| !user.has_room(channel)) {
+                        let words = format!(
+                            "user {} is a member of {} channels, and nobody of more",
+                            user.profile.id,
+                            user::SPANS_MAX,
+                        );
+                        return Err(Problem::bad(words));
+                    }
+                    seats.push(seat);
                 }
             }
         }
@@ -457,34 +319,32 @@ impl Operation<'_> {
     }
 }
 
-fn seat(pair: &[Option<tidings_adapter::Record>]) -> Option<Seat> {
+fn seat(pair: &[Option<tidings_adapter::Record>]) -> Option<(User, Seat)> {
     let user = User::parse(&pair.first()?.as_ref()?.document)?;
     let presence = pair.get(1)?.as_ref().map(|record| &record.document);
     let presence = Presence::of(presence);
-    Some(Seat {
+    let seat = Seat {
         active: user.active,
-        profile: user.profile,
+        profile: user.profile.clone(),
         online: presence.online,
         version: presence.version,
-    })
+    };
+    Some((user, seat))
 }
 
-/// What the hub derives is not the backend's to set; numbers that came as texts become numbers.
-fn tidy(fields: &mut Map<String, Value>) -> Result<(), Problem> {
-    for derived in [
-        "members",
-        "members_total",
-        "latest_message",
-        "last_active_on",
-        "last_active_on_ts",
-    ] {
-        fields.remove(derived);
+/// Whether a user was told.
+fn heard(
+    one: Option<Result<Result<Decided, CommandError>, tokio::task::JoinError>>,
+) -> Result<(), Problem> {
+    match one {
+        Some(Ok(Ok(decided))) => match Answer::parse(&decided.answer) {
+            Some(Answer::Refused(refusal)) => Err(refusal.into()),
+            _ => Ok(()),
+        },
+        Some(Ok(Err(error))) => Err(error.into()),
+        Some(Err(_)) => Err(Problem::away()),
+        None => Ok(()),
     }
-    if let Some(by) = fields.get_mut("created_by") {
-        let id = crate::objects::id(by).ok_or_else(|| Problem::bad("`created_by` is no id"))?;
-        *by = id.into();
-    }
-    Ok(())
 }
 
 impl Seat {

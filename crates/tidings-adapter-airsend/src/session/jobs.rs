@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_adapter::{Action, Actions, Attributes, Call, Draft, Now};
 
-use super::{Command, Connection, Stage, ack};
+use super::{Command, Connection, Stage, acked};
 use crate::answer::{Answer, Refusal, to_json};
 use crate::channel::{self, Ask};
 use crate::{index, keys};
@@ -23,7 +23,11 @@ const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
 /// Channels whose last typing is remembered; then all are forgotten, and the log decides.
 const TYPING_MAX: usize = 64;
 
-/// Tags of forwarded commands: nobody waits for them.
+/// Calls with commands that are carried out here, too, and do not wait for them: as many as there may
+/// be; with more the commands wait.
+const CALLS_MAX: usize = 16;
+
+/// Tags of forwarded commands.
 const FORWARDED: u32 = u32::MAX;
 
 /// The first tag of commands' own.
@@ -37,11 +41,15 @@ pub(super) struct Jobs {
     tag: u32,
     /// When typing was last passed on, by channel.
     typed: Vec<(u64, Duration)>,
+    /// Calls under way.
+    calls: usize,
 }
 
 /// What the first command waits for.
 #[derive(Debug)]
 enum Step {
+    /// The backend has it: in its topic, by a call.
+    Forwarded { waits_for: u8, failed: bool },
     /// In which channel its message is.
     Where,
     /// The channel's decision.
@@ -77,23 +85,32 @@ impl Connection {
         while self.jobs.step.is_none()
             && let Some((command, _)) = self.jobs.queue.front().cloned()
         {
-            self.forward(&command, now, actions);
-            if !self.origin.settings.apply {
-                self.finish(Ok(()), actions);
-                continue;
+            if self.jobs.calls >= CALLS_MAX {
+                return;
             }
-            match command {
-                Command::React { message, .. } | Command::Unreact { message, .. } => {
-                    let id = keys::message_index(message);
-                    self.commit(Step::Where, index::command(&id, &index::Ask::Look), actions);
-                }
-                Command::Typing { channel } if !self.may_type(channel, now) => {
-                    self.finish(Err(Refusal::Throttled), actions);
-                }
-                Command::Typing { channel }
-                | Command::Read { channel, .. }
-                | Command::ReadAll { channel } => self.decide(channel, actions),
+            match self.forward(&command, now, actions) {
+                Some(step) => self.jobs.step = Some(step),
+                None => self.carry_out(command, now, actions),
             }
+        }
+    }
+
+    /// Carries out the first command here, if that is done here.
+    fn carry_out(&mut self, command: Command, now: Now, actions: &mut Actions) {
+        if !self.origin.settings.apply {
+            return self.finish(Ok(()), actions);
+        }
+        match command {
+            Command::React { message, .. } | Command::Unreact { message, .. } => {
+                let id = keys::message_index(message);
+                self.commit(Step::Where, index::command(&id, &index::Ask::Look), actions);
+            }
+            Command::Typing { channel } if !self.may_type(channel, now) => {
+                self.finish(Err(Refusal::Throttled), actions);
+            }
+            Command::Typing { channel }
+            | Command::Read { channel, .. }
+            | Command::ReadAll { channel } => self.decide(channel, actions),
         }
     }
 
@@ -148,25 +165,16 @@ impl Connection {
     fn finish(&mut self, result: Result<(), Refusal>, actions: &mut Actions) {
         self.jobs.step = None;
         if let Some((_, cid)) = self.jobs.queue.pop_front() {
-            ack(cid.as_ref(), result, actions);
+            self.answer(acked(cid.as_ref(), result), actions);
         }
     }
 
-    pub(super) fn job_done(
-        &mut self,
-        tag: u32,
-        answer: Option<Answer>,
-        _now: Now,
-        actions: &mut Actions,
-    ) {
-        if tag == FORWARDED {
-            return;
-        }
+    pub(super) fn job_done(&mut self, answer: Option<Answer>, actions: &mut Actions) {
         let result = match answer {
             Some(Answer::Done(result)) => result,
             Some(Answer::Refused(refusal)) => return self.finish(Err(refusal), actions),
             // Not known to be done.
-            None => return self.finish(Err(Refusal::Sweeping), actions),
+            None => return self.finish(Err(Refusal::Away), actions),
         };
         let Some((command, _)) = self.jobs.queue.front() else {
             return;
@@ -277,18 +285,47 @@ impl Connection {
         actions.push(Action::Publish { tag: FIRST, draft });
     }
 
-    pub(super) fn job_published(&mut self, tag: u32, stored: bool, actions: &mut Actions) {
-        if tag == FIRST && matches!(self.jobs.step, Some(Step::Event)) {
-            self.finish(stored.then_some(()).ok_or(Refusal::Sweeping), actions);
+    pub(super) fn job_published(&mut self, stored: bool, now: Now, actions: &mut Actions) {
+        if let Some(Step::Event) = self.jobs.step {
+            return self.finish(stored.then_some(()).ok_or(Refusal::Away), actions);
+        }
+        self.handed_over(stored, now, actions);
+    }
+
+    /// A call to the backend came to something.
+    pub(super) fn job_called(&mut self, taken: bool, now: Now, actions: &mut Actions) {
+        self.jobs.calls = self.jobs.calls.saturating_sub(1);
+        if !self.origin.settings.apply {
+            self.handed_over(taken, now, actions);
         }
     }
 
-    /// Hands a command to the backend, too.
-    fn forward(&self, command: &Command, now: Now, actions: &mut Actions) {
-        let settings = &self.origin.settings;
-        let Some(grant) = &self.grant else { return };
-        if !settings.forward && settings.forward_to.is_none() {
+    fn handed_over(&mut self, taken: bool, now: Now, actions: &mut Actions) {
+        let Some(Step::Forwarded { waits_for, failed }) = &mut self.jobs.step else {
             return;
+        };
+        *waits_for = waits_for.saturating_sub(1);
+        *failed |= !taken;
+        if *waits_for > 0 {
+            return;
+        }
+        if *failed {
+            return self.finish(Err(Refusal::Away), actions);
+        }
+        self.jobs.step = None;
+        if let Some((command, _)) = self.jobs.queue.front().cloned() {
+            self.carry_out(command, now, actions);
+        }
+    }
+
+    /// Hands a command to the backend: the topic has it before it is carried out, so that it has
+    /// them in their order; a call is waited for where it is all that is done. `None`: there is
+    /// nothing to wait for.
+    fn forward(&mut self, command: &Command, now: Now, actions: &mut Actions) -> Option<Step> {
+        let settings = &self.origin.settings;
+        let grant = self.grant.as_ref()?;
+        if !settings.forward && settings.forward_to.is_none() {
+            return None;
         }
         let mut said = command.fields();
         said["command"] = command.name().into();
@@ -309,10 +346,15 @@ impl Connection {
                 body: to_json(&said).into(),
                 patience: FORWARD_PATIENCE,
             };
+            self.jobs.calls += 1;
             actions.push(Action::Call {
                 tag: FORWARDED,
                 call,
             });
         }
+        let called = settings.forward_to.is_some() && !settings.apply;
+        let waits_for = u8::from(settings.forward) + u8::from(called);
+        let failed = false;
+        (waits_for > 0).then_some(Step::Forwarded { waits_for, failed })
     }
 }

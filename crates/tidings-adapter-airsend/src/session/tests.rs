@@ -1,5 +1,7 @@
 //! What a session hears, over channels' logs as they may stand.
 
+mod transcripts;
+
 use tidings_adapter::{Attributes, Event, Partition};
 
 use super::follow::Follow;

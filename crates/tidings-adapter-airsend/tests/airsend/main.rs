@@ -2,5 +2,6 @@
 
 mod commands;
 mod common;
+mod exam;
 mod opening;
 mod returning;

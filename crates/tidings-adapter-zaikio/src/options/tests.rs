@@ -82,7 +82,7 @@ fn what_is_wrong_is_said() {
     for (text, word) in [
         ("nonsense = 1", "unknown field"),
         ("leeway = \"11s\"", "leeway"),
-        ("leeway = 11", "expected a string"),
+        ("leeway = 11", "expected a duration"),
         ("command_bytes = 1", "command_bytes"),
         ("publish_rate = \"300/min\"", "300reqs/60s"),
         ("default_app = \"x\"", "default_app"),

@@ -59,6 +59,7 @@ fn every_key_has_its_comment() {
                 "tls_cert",
                 "tls_key",
                 "page_bytes",
+                "lease",
             ];
             let known = commented
                 || shared.iter().any(|key| line.starts_with(key))
@@ -276,6 +277,48 @@ fn clients_are_told_to_leave_within_the_grace() {
         found[0].0.starts_with(&expected.0) && found[0].1.contains(&expected.1),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_lease_outlasts_a_lost_beat() {
+    let table = [
+        ("BEAT_EVERY", "5s", None),
+        (
+            "BEAT_EVERY",
+            "6s",
+            Some(("instance.lease", "at least twice")),
+        ),
+        ("LEASE", "6s", None),
+        ("LEASE", "5s", Some(("instance.lease", "at least twice"))),
+        ("LEASE", "10m", None),
+        ("LEASE", "11m", Some(("instance.lease", "up to \"10m\""))),
+        ("SWEEP_EVERY", "10s", None),
+        (
+            "SWEEP_EVERY",
+            "11s",
+            Some(("instance.sweep_every", "up to instance.lease")),
+        ),
+        (
+            "SWEEP_EVERY",
+            "0s",
+            Some(("instance.sweep_every", "a duration above zero")),
+        ),
+    ];
+    for (key, value, expected) in table {
+        let variable = format!("TIDINGS_INSTANCE__{key}");
+        let sources = sources(&[(variable.as_str(), value)]);
+        match expected {
+            None => assert!(load(&sources).is_ok(), "{key} = {value}"),
+            Some((key, allowed)) => {
+                let found = mistakes(&sources);
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert!(
+                    found[0].0.starts_with(key) && found[0].1.contains(allowed),
+                    "{found:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -89,18 +89,8 @@ impl Span {
         "a duration above zero, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = split_unit(text)?;
-        let ms = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        let total = number
-            .checked_mul(ms)
-            .filter(|ms| (1..=YEAR_MS).contains(ms))?;
-        Some(Self(Duration::from_millis(total)))
+        let span = tidings_adapter::Span::parse(text)?;
+        (!span.0.is_zero()).then_some(Self(span.0))
     }
 }
 
@@ -112,15 +102,9 @@ impl Pause {
     const ALLOWED: &'static str = "a duration such as \"0s\", \"500ms\" or \"5s\"";
 
     fn parse(text: &str) -> Option<Self> {
-        match split_unit(text)? {
-            (0, "ms" | "s" | "m" | "h") => Some(Self(Duration::ZERO)),
-            _ => Span::parse(text).map(|span| Self(span.0)),
-        }
+        tidings_adapter::Span::parse(text).map(|span| Self(span.0))
     }
 }
-
-/// Nothing here lasts longer, and sums with the clock cannot overflow.
-const YEAR_MS: u64 = 366 * 24 * 3_600_000;
 
 /// A number of bytes, written with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

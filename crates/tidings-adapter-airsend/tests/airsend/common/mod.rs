@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use tidings_adapter::jwt::SigningKey;
 use tidings_adapter_airsend::{Airsend, AirsendOptions};
 use tidings_testkit::adapter_exam::wire::{Answer, Frame, Message, Request, WebSocket, send};
 use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
@@ -44,6 +45,19 @@ pub(crate) fn operation(op: &str, data: Value, key: Option<&str>) -> Request {
         .header("authorization", format!("Bearer {KEY}"))
 }
 
+/// Anything in an operation's place.
+pub(crate) fn operation_of(body: &str) -> Request {
+    Request {
+        body: body.to_owned().into(),
+        ..operation("", Value::Null, None)
+    }
+}
+
+/// What `message.post` takes.
+pub(crate) fn post_of(channel: u64, user: u64, content: &str) -> Value {
+    json!({"message": {"channel_id": channel, "user_id": user, "content": content}})
+}
+
 pub(crate) fn parsed(answer: &Answer) -> Value {
     serde_json::from_str(&answer.text()).unwrap_or(Value::Null)
 }
@@ -79,6 +93,27 @@ pub(crate) async fn users(at: SocketAddr, count: u64) -> Result<()> {
         op(at, "user.upsert", user).await?;
     }
     Ok(())
+}
+
+/// A user without a password, which takes its time.
+pub(crate) async fn upsert(at: SocketAddr, id: u64) -> Result<()> {
+    let user = json!({"id": id, "email": format!("u{id}@example.com"), "display_name": format!("User {id}")});
+    op(at, "user.upsert", user).await?;
+    Ok(())
+}
+
+/// A token like those of `rtm.connect`, good for years, with a finger print of its own.
+pub(crate) fn minted(user: u64) -> String {
+    let print: String = (0..12)
+        .map(|_| char::from(b'a' + rand::random::<u8>() % 26))
+        .collect();
+    minted_as(user, &print, "2099-01-01 00:00:00")
+}
+
+pub(crate) fn minted_as(user: u64, finger_print: &str, expiry: &str) -> String {
+    let claims = json!({"user_id": user, "finger_print": finger_print, "expiry": expiry});
+    let key = SigningKey::secret(SECRET.as_bytes()).expect("long enough");
+    key.sign(&claims, None).expect("signed")
 }
 
 pub(crate) async fn channel(at: SocketAddr, id: u64, members: &[u64]) -> Result<()> {
@@ -176,6 +211,11 @@ impl Rtm {
 
     pub(crate) async fn raw(&mut self, message: Message) -> Result<()> {
         self.socket.send(message).await
+    }
+
+    /// What comes next, whatever it is.
+    pub(crate) async fn frame(&mut self) -> Frame {
+        self.socket.next().await
     }
 
     /// The next frame, presence too.
