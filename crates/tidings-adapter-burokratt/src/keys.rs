@@ -71,6 +71,9 @@ pub(crate) mod index {
     pub(crate) const WAITING: &str = "waiting";
 }
 
+/// Bytes of an event's data: what the hub takes.
+pub(crate) const DATA_BYTES_MAX: usize = 1024 * 1024;
+
 /// Bytes of a channel's id. Chats have UUIDs; whoever notifies may use his own, and topics and keys
 /// have room for this.
 const CHANNEL_BYTES_MAX: usize = 128;

@@ -28,10 +28,20 @@
 
 mod answer;
 mod auth;
+mod chat;
+mod cors;
+mod fresh;
+mod health;
+mod ingest;
 mod keys;
+mod logout;
+mod message_index;
+mod messages;
 mod notify;
 mod objects;
 mod options;
+mod params;
+mod queue;
 mod rest;
 mod stream;
 
@@ -39,7 +49,9 @@ use std::sync::Arc;
 
 use tidings_adapter::axum::Router;
 use tidings_adapter::axum::extract::DefaultBodyLimit;
-use tidings_adapter::{Adapter, Hub, Ownership, RecordKind, Topic};
+use tidings_adapter::axum::middleware::from_fn_with_state;
+use tidings_adapter::bytes::Bytes;
+use tidings_adapter::{Adapter, Hub, Ingest, LogError, Ownership, RecordKind, Topic, View};
 
 pub use options::{Auth, BurokrattOptions, Component, OptionsError, Span};
 
@@ -57,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tim: auth::Tim,
+    /// The queue, as requests read it together.
+    pub(crate) queue: queue::Shared,
+    /// The list of active chats, printed.
+    pub(crate) active: fresh::Fresh<Result<Bytes, Arc<LogError>>>,
 }
 
 impl Burokratt {
@@ -88,15 +104,37 @@ impl Adapter for Burokratt {
     }
 
     fn record_kinds(&self) -> Vec<Arc<dyn RecordKind>> {
-        Vec::new()
+        let options = &self.settings.options;
+        let mut kinds = chat::kinds(options.chat_lifetime.0, options.ended_lifetime.0);
+        kinds.push(Arc::new(queue::LastWaits(queue::Terms::of(&self.settings))));
+        kinds.push(Arc::new(health::Boards));
+        kinds.push(Arc::new(message_index::Notes));
+        kinds.push(Arc::new(logout::Logouts {
+            url: self.settings.logout.clone().map(Into::into),
+            after: options.logout_after.0,
+        }));
+        kinds
+    }
+
+    fn ingest(&self) -> Option<Arc<dyn Ingest>> {
+        Some(Arc::new(ingest::Rules))
+    }
+
+    fn views(&self) -> Vec<Arc<dyn View>> {
+        stream::views(&self.settings)
     }
 
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let body_bytes = self.settings.options.body_bytes;
+        let components = self.settings.components.clone();
+        let times = health::Times::of(&self.settings);
+        tokio::spawn(health::watch(hub.clone(), components, times));
         let shared = Arc::new(Shared {
             tim: auth::Tim::new(&self.settings),
             hub,
             settings: self.settings,
+            queue: queue::Shared::default(),
+            active: fresh::Fresh::default(),
         });
         let routes: Router<Arc<Shared>> = Router::new()
             .merge(rest::routes())
@@ -106,6 +144,7 @@ impl Adapter for Burokratt {
             .layer(DefaultBodyLimit::max(body_bytes))
             .fallback(answer::not_found)
             .method_not_allowed_fallback(answer::method_not_allowed)
+            .layer(from_fn_with_state(shared.clone(), cors::layer))
             .with_state(shared)
     }
 }

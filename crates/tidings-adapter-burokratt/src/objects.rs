@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 mod times;
 
@@ -56,6 +57,26 @@ impl Message {
     pub(crate) fn parse(data: &[u8]) -> Option<Self> {
         serde_json::from_slice(data).ok()
     }
+
+    /// It is said at this time; its author's is the same if he told none.
+    pub(crate) fn said_at(&mut self, at_ms: u64) {
+        self.created = print_time(at_ms);
+        self.updated = self.created.clone();
+        if self.author_timestamp.is_empty() {
+            self.author_timestamp = self.created.clone();
+        }
+    }
+
+    /// Whether another one, not yet said, has the same words as this.
+    pub(crate) fn is_said_again(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        other.created.clone_from(&self.created);
+        other.updated.clone_from(&self.updated);
+        if other.author_timestamp.is_empty() {
+            other.author_timestamp.clone_from(&self.author_timestamp);
+        }
+        *self == other
+    }
 }
 
 /// A stored message as `…-new-messages` prints it: with `chatid` in the place of `chatId`.
@@ -99,6 +120,14 @@ pub(crate) struct Chat {
     pub(crate) forwarded_to_csa: Option<String>,
 }
 
+impl Chat {
+    /// On one line.
+    pub(crate) fn json(&self) -> String {
+        // Texts.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// Where in its life a chat is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -107,6 +136,23 @@ pub(crate) enum Status {
     Open,
     Redirected,
     Ended,
+}
+
+/// A message id for what nobody but the hub says: the same for the same parts.
+pub(crate) fn derived_id(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    // Of the form of a random one, which it is as good as.
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 /// `{"type":"message","messageId":"…"}`: the nudge of `/sse/notifications/<chat>`, `type` first
