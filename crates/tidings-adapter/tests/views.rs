@@ -130,7 +130,15 @@ impl Demo {
             .with_state((hub.clone(), limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let at = listener.local_addr().expect("bound");
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let service = hyper_util::service::TowerToHyperService::new(app);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let served = hyper::server::conn::http1::Builder::new();
+                let served = served.serve_connection(io, service.clone());
+                tokio::spawn(served.with_upgrades());
+            }
+        });
         Self { hub, gauge, at }
     }
 
