@@ -31,6 +31,7 @@ mod auth;
 mod chat;
 mod cors;
 mod fresh;
+mod fuzz;
 mod health;
 mod ingest;
 mod keys;
@@ -53,7 +54,8 @@ use tidings_adapter::axum::middleware::from_fn_with_state;
 use tidings_adapter::bytes::Bytes;
 use tidings_adapter::{Adapter, Hub, Ingest, LogError, Ownership, RecordKind, Topic, View};
 
-pub use options::{Auth, BurokrattOptions, Component, OptionsError, Span};
+pub use fuzz::fuzz_ids_and_bodies;
+pub use options::{Auth, BurokrattOptions, Component, OptionsError};
 
 use options::Settings;
 

@@ -21,6 +21,7 @@ use crate::auth::{Need, authorize, cookie, cookies};
 use crate::chat::Ask;
 use crate::keys::{Channel, DATA_BYTES_MAX, kind};
 use crate::objects::response;
+use crate::options::millis;
 use crate::params::{CHAT_ID, Params, Takes, read};
 use crate::rest::{answered, change};
 use crate::{Shared, logout};
@@ -118,7 +119,7 @@ async fn accept_document(shared: &Shared, request: Request) -> Result<Response, 
 }
 
 /// A notification as it is stored; `None`: it names no channel.
-fn notification(text: &str) -> Result<Option<Draft>, Refusal> {
+pub(crate) fn notification(text: &str) -> Result<Option<Draft>, Refusal> {
     #[derive(Deserialize)]
     struct Notification<'a> {
         #[serde(rename = "channelId")]
@@ -209,7 +210,7 @@ fn timeout_ms(shared: &Shared, text: Option<String>) -> u64 {
             let time = std::time::Duration::from_secs_f64(seconds.min(most));
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
         }
-        None => options.termination.ms(),
+        None => millis(options.termination),
     }
 }
 

@@ -4,16 +4,13 @@
 //! [`BurokrattOptions`] is the text as it is written; [`Settings`] is what was understood of it. What
 //! is wrong is said at start, with the key that it stands under.
 
-mod values;
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_adapter::Span;
 use tidings_adapter::http::{HeaderValue, Uri};
-
-pub use values::Span;
 
 /// The configuration, as it stands under `[adapters.burokratt]`.
 #[derive(Clone, Deserialize)]
@@ -108,8 +105,7 @@ pub struct Component {
 
 impl Default for BurokrattOptions {
     fn default() -> Self {
-        let span = |seconds| Span(Duration::from_secs(seconds));
-        let ms = |ms| Span(Duration::from_millis(ms));
+        let (span, ms) = (Span::from_secs, Span::from_millis);
         let text = str::to_owned;
         Self {
             auth: Auth::Tim,
@@ -188,6 +184,11 @@ impl OptionsError {
             problem: problem.into(),
         }
     }
+}
+
+/// In milliseconds.
+pub(crate) fn millis(span: Span) -> u64 {
+    u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The components that are always shown, in this order.
@@ -339,7 +340,7 @@ fn check_spans(options: &BurokrattOptions) -> Result<(), OptionsError> {
         ),
     ] {
         if span.0 < least || span.0 > most {
-            let problem = format!("from {} to {}", Span(least), Span(most));
+            let problem = format!("from {least:?} to {most:?}");
             return Err(OptionsError::new(key, problem));
         }
     }

@@ -11,7 +11,7 @@ use tidings_adapter::{
 use crate::chat::changed;
 use crate::fresh::Fresh;
 use crate::keys::{self, Channel};
-use crate::options::Settings;
+use crate::options::{Settings, millis};
 
 /// Places that are counted; who stands behind them is told the next one.
 pub(crate) const PLACES_MAX: usize = 10_000;
@@ -76,8 +76,8 @@ impl Terms {
         let options = &settings.options;
         Self {
             most: options.waits,
-            window_ms: options.waits_window.ms(),
-            default_ms: options.wait_default.ms(),
+            window_ms: millis(options.waits_window),
+            default_ms: millis(options.wait_default),
         }
     }
 }

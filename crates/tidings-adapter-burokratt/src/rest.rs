@@ -3,7 +3,7 @@
 //! Reading ones take GET and POST, and every parameter in the query or the body: the one generation
 //! of clients does this, the other that.
 
-mod fields;
+pub(crate) mod fields;
 mod login;
 mod read;
 mod write;
@@ -16,7 +16,7 @@ use tidings_adapter::axum::response::Response;
 use tidings_adapter::axum::routing::{get, post};
 use tidings_adapter::http::HeaderMap;
 
-pub(crate) use read::{ACTIVE_MAX, print_chats, since};
+pub(crate) use read::since;
 pub(crate) use write::change;
 
 use crate::Shared;

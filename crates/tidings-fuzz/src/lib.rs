@@ -22,6 +22,7 @@ pub use publishing::{lines, publish};
 pub use reading::parameters;
 pub use sessions::session;
 pub use stored::{entries, ingest};
+pub use tidings_adapter_burokratt::fuzz_ids_and_bodies as burokratt;
 pub use tokens::{keys, token};
 
 /// A fuzz target.
@@ -34,7 +35,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("topic", topic),
     target("cursor", cursor),
     target("publish", publish),
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 11] = [
     target("entries", entries),
     target("ingest", ingest),
     target("session", session),
+    target("burokratt", burokratt),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -26,7 +26,7 @@ const ID_BYTES_MAX: usize = 64;
 const TRACE_BYTES_MAX: usize = 512;
 
 /// A text of at most so many bytes.
-pub(super) fn text(params: &Params, name: &str, max: usize) -> Result<Option<String>, Refusal> {
+pub(crate) fn text(params: &Params, name: &str, max: usize) -> Result<Option<String>, Refusal> {
     let text = params.text(name)?;
     if text.as_ref().is_some_and(|text| text.len() > max) {
         let words = format!("`{name}` is longer than {max} bytes");
@@ -45,7 +45,7 @@ fn filled(params: &Params, name: &str) -> Result<Option<String>, Refusal> {
 }
 
 /// A message's id, if the client gave one.
-pub(super) fn message_id(params: &Params) -> Result<Option<String>, Refusal> {
+pub(crate) fn message_id(params: &Params) -> Result<Option<String>, Refusal> {
     let Some(id) = params.text("id")?.filter(|id| !id.is_empty()) else {
         return Ok(None);
     };
@@ -57,18 +57,18 @@ pub(super) fn message_id(params: &Params) -> Result<Option<String>, Refusal> {
 }
 
 /// An author's time as it is printed; one that cannot be read, as it was sent.
-pub(super) fn author_timestamp(params: &Params) -> Result<Option<String>, Refusal> {
+pub(crate) fn author_timestamp(params: &Params) -> Result<Option<String>, Refusal> {
     let text = text(params, "authorTimestamp", 64)?.filter(|text| !text.is_empty());
     Ok(text.map(|text| parse_time(&text).map_or(text, print_time)))
 }
 
 /// The event's name.
-pub(super) fn event(params: &Params) -> Result<Option<String>, Refusal> {
+pub(crate) fn event(params: &Params) -> Result<Option<String>, Refusal> {
     text(params, "event", EVENT_BYTES_MAX)
 }
 
 /// A message as a request says it, without an id and times of the hub.
-pub(super) fn message(params: &Params, channel: &Channel) -> Result<Message, Refusal> {
+pub(crate) fn message(params: &Params, channel: &Channel) -> Result<Message, Refusal> {
     Ok(Message {
         id: String::new(),
         chat_id: channel.to_string(),
@@ -102,7 +102,7 @@ fn rating(params: &Params) -> Result<Value, Refusal> {
 }
 
 /// A message that is new, under the client's id or one of its own.
-pub(super) fn said(
+pub(crate) fn said(
     params: &Params,
     headers: &HeaderMap,
     channel: &Channel,
@@ -117,7 +117,7 @@ pub(super) fn said(
 }
 
 /// A message that is new, under an id of its own.
-pub(super) fn said_as(message: Message, headers: &HeaderMap) -> Said {
+pub(crate) fn said_as(message: Message, headers: &HeaderMap) -> Said {
     let id = Uuid::new_v4().to_string();
     let trace = headers
         .get("traceparent")
@@ -132,7 +132,7 @@ pub(super) fn said_as(message: Message, headers: &HeaderMap) -> Said {
 }
 
 /// What a new chat says of its end user: nested, as the widget sends it, or flat.
-pub(super) fn chat(params: &Params) -> Result<Chat, Refusal> {
+pub(crate) fn chat(params: &Params) -> Result<Chat, Refusal> {
     let technical = params.nested("endUserTechnicalData");
     Ok(Chat {
         end_user_id: short(params, "endUserId")?,
@@ -145,7 +145,7 @@ pub(super) fn chat(params: &Params) -> Result<Chat, Refusal> {
 }
 
 /// Whose a chat becomes.
-pub(super) fn owner(params: &Params) -> Result<Owner, Refusal> {
+pub(crate) fn owner(params: &Params) -> Result<Owner, Refusal> {
     let maybe = |name| text(params, name, TEXT_BYTES_MAX);
     Ok(Owner {
         id: maybe("customerSupportId")?,

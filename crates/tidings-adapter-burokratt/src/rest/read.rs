@@ -21,7 +21,7 @@ use crate::params::{CHAT_ID, CHAT_OR_ID, Params, Takes};
 use crate::{chat, health, messages, queue};
 
 /// Chats of one list.
-pub(crate) const ACTIVE_MAX: usize = 10_000;
+const ACTIVE_MAX: usize = 10_000;
 
 type Asked = State<Arc<Shared>>;
 
@@ -137,7 +137,7 @@ async fn accept_active(shared: &Shared, request: Request) -> Result<Response, Re
 }
 
 /// The chats of index entries as a JSON list.
-pub(crate) fn print_chats(entries: &[Listed]) -> String {
+fn print_chats(entries: &[Listed]) -> String {
     #[derive(Deserialize)]
     struct Document<'a> {
         #[serde(borrow)]
