@@ -91,16 +91,11 @@ impl Session for LogStream {
             Input::CaughtUp { sub: MAIN, at } => self.level(at, actions),
             Input::Timer(HEARTBEAT) => {
                 self.begin(actions);
-                self.pace.beat(actions);
-                actions.set_timer(HEARTBEAT, self.pace.heartbeat);
+                self.pace.beat(HEARTBEAT, actions);
             }
-            Input::Timer(RECHECK) => {
-                if let Some(guard) = &mut self.guard {
-                    guard.ask(actions);
-                }
-            }
+            Input::Timer(RECHECK) => self.guard.iter().for_each(|guard| guard.ask(actions)),
             Input::Called { result, .. } => {
-                if let Some(guard) = &mut self.guard {
+                if let Some(guard) = &self.guard {
                     guard.told(result, RECHECK, actions);
                 }
             }
@@ -115,7 +110,7 @@ impl LogStream {
     fn open(&mut self, actions: &mut Actions) {
         actions.set_timer(HEARTBEAT, self.pace.heartbeat);
         if let Some(guard) = &self.guard {
-            guard.begin(RECHECK, actions);
+            guard.begin(self.pace.share, RECHECK, actions);
         }
         if self.came.is_none() || !self.ended {
             self.begin(actions);
@@ -256,7 +251,10 @@ fn place(at: &At) -> EventId {
 }
 
 fn ends_the_chat(event: &Event) -> bool {
-    let subject = event.attributes.as_ref().and_then(|all| all.subject.as_deref());
+    let subject = event
+        .attributes
+        .as_ref()
+        .and_then(|all| all.subject.as_deref());
     &*event.kind == kind::MESSAGE && subject == Some(kind::ENDED)
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tidings_adapter::{Action, Actions, Call, CallAnswer, CallError, TimerId};
 
 use super::print::{HEARTBEAT, SESSION_EXPIRED, retry};
+use crate::auth::Standing;
 
 /// Nothing between here and the browser may keep or change a stream (4.1); what tells nginx not to
 /// hold events back is the driver's.
-const CACHE_CONTROL: (&str, &str) = ("cache-control", "no-cache, no-store, no-transform");
+pub(crate) const CACHE_CONTROL: &str = "no-cache, no-store, no-transform";
 
 /// How a stream keeps time.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +27,9 @@ pub(crate) struct Pace {
 impl Pace {
     /// The answer's head and the first frame.
     pub(crate) fn begin(&self, actions: &mut Actions) {
-        let (name, value) = CACHE_CONTROL;
         actions.push(Action::Respond {
             status: 200,
-            headers: vec![(name, value.to_owned())],
+            headers: vec![("cache-control", CACHE_CONTROL.to_owned())],
         });
         let ms = u64::try_from(self.retry.as_millis()).unwrap_or(u64::MAX);
         actions.send_text(retry(ms, self.share));
@@ -51,15 +51,6 @@ pub(crate) struct Guard {
 
 /// What an answer means.
 pub(crate) type Judge = Box<dyn Fn(Result<&CallAnswer, &CallError>) -> Standing + Send + Sync>;
-
-/// Whether a session stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nothing says that it does not.
-    Stands,
-    /// It was revoked or has expired.
-    Over,
-}
 
 impl fmt::Debug for Guard {
     /// Cookies stand in it.
@@ -93,7 +84,7 @@ impl Guard {
         actions: &mut Actions,
     ) {
         match (self.judge)(answer) {
-            Standing::Stands => actions.set_timer(timer, self.every),
+            Standing::Good | Standing::Unknown => actions.set_timer(timer, self.every),
             Standing::Over => {
                 actions.send_text(SESSION_EXPIRED);
                 actions.close(1008, "the session is over");

@@ -48,9 +48,8 @@ impl Place {
             return Self::Invalid;
         };
         // A sequence that no id has lies behind all of its millisecond.
-        let seq = u16::try_from(seq).map_or(EventId::SEQ_END - 1, |seq| {
-            seq.min(EventId::SEQ_END - 1)
-        });
+        let seq =
+            u16::try_from(seq).map_or(EventId::SEQ_END - 1, |seq| seq.min(EventId::SEQ_END - 1));
         EventId::new(ms, seq).map_or(Self::Beyond, Self::At)
     }
 }
@@ -90,7 +89,8 @@ mod tests {
 
     #[test]
     fn the_header_wins_even_if_it_is_empty() {
-        let sent = |header: Option<&[u8]>, parameter| Came::of(header, parameter).map(|came| came.sent);
+        let sent =
+            |header: Option<&[u8]>, parameter| Came::of(header, parameter).map(|came| came.sent);
         assert_eq!(sent(None, None), None);
         assert_eq!(sent(None, Some("1-1")), Some("1-1".to_owned()));
         assert_eq!(sent(Some(b"2-2"), Some("1-1")), Some("2-2".to_owned()));

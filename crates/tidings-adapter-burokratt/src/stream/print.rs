@@ -35,8 +35,7 @@ pub(crate) fn ready(cursor: Option<&str>, resumed: bool, replayed: u64) -> Strin
         // Infallible: a string takes all that is written to it.
         let _ = writeln!(frame, "id: {cursor}");
     }
-    let data =
-        serde_json::json!({"cursor": cursor, "resumed": resumed, "replayed": replayed});
+    let data = serde_json::json!({"cursor": cursor, "resumed": resumed, "replayed": replayed});
     let _ = write!(frame, "data: {data}\n\n");
     frame
 }
@@ -118,9 +117,14 @@ macro_rules! envelope {
     };
 }
 
+/// `/ruuter/sse/queue/<id>`.
+pub(crate) const RUUTER_QUEUE: Around = envelope!("queue");
+
 /// The frames of one path, by what an event is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frames {
+    /// What stands around their JSON.
+    pub(crate) around: Around,
     /// A message of the chat.
     pub(crate) message: Variant,
     /// A payload, verbatim, with its id. `None`: such entries are not for this path.
@@ -131,6 +135,7 @@ pub(crate) struct Frames {
 
 /// `/sse/get-new-messages` and `/sse/cs-get-new-messages`.
 pub(crate) const NEW_MESSAGES: Frames = Frames {
+    around: BARE,
     message: Variant {
         name: "burokratt.new",
         print: |event| entry(event, BARE, new_message),
@@ -141,6 +146,7 @@ pub(crate) const NEW_MESSAGES: Frames = Frames {
 
 /// `/ruuter/sse/get-new-messages`.
 pub(crate) const RUUTER_NEW_MESSAGES: Frames = Frames {
+    around: envelope!("get_new_messages"),
     message: Variant {
         name: "burokratt.ruuter.new",
         print: |event| entry(event, envelope!("get_new_messages"), new_message),
@@ -151,6 +157,7 @@ pub(crate) const RUUTER_NEW_MESSAGES: Frames = Frames {
 
 /// `/ruuter/sse/cs-get-new-messages`.
 pub(crate) const RUUTER_CS_NEW_MESSAGES: Frames = Frames {
+    around: envelope!("cs_get_new_messages"),
     message: Variant {
         name: "burokratt.ruuter.cs-new",
         print: |event| entry(event, envelope!("cs_get_new_messages"), new_message),
@@ -161,6 +168,7 @@ pub(crate) const RUUTER_CS_NEW_MESSAGES: Frames = Frames {
 
 /// `/sse/notifications/<channel>`.
 pub(crate) const NOTIFICATIONS: Frames = Frames {
+    around: BARE,
     message: Variant {
         name: "burokratt.note",
         print: |event| entry(event, BARE, nudge),
@@ -177,6 +185,7 @@ pub(crate) const NOTIFICATIONS: Frames = Frames {
 
 /// `/ruuter/sse/notifications/<channel>`.
 pub(crate) const RUUTER_NOTIFICATIONS: Frames = Frames {
+    around: envelope!("notifications"),
     message: Variant {
         name: "burokratt.ruuter.note",
         print: |event| entry(event, envelope!("notifications"), nudge),
@@ -336,7 +345,10 @@ mod tests {
             ),
             (
                 NOTIFICATIONS.message,
-                format!("{id}data: {}\n\n", r#"{"type":"message","messageId":"m-1"}"#),
+                format!(
+                    "{id}data: {}\n\n",
+                    r#"{"type":"message","messageId":"m-1"}"#
+                ),
             ),
         ];
         for (variant, expected) in table {
@@ -344,7 +356,10 @@ mod tests {
         }
         let raw = event(kind::RAW, "{\"a\":\r\n [1,\n2]}".into());
         let payload = NOTIFICATIONS.of(&raw).expect("payloads are told");
-        assert_eq!(print(payload, &raw), format!("{id}data: {{\"a\":   [1, 2]}}\n\n"));
+        assert_eq!(
+            print(payload, &raw),
+            format!("{id}data: {{\"a\":   [1, 2]}}\n\n")
+        );
         assert!(NEW_MESSAGES.of(&raw).is_none());
         let preview = event(kind::PREVIEW, r#"{"type":"preview","messageId":""}"#.into());
         let flash = NOTIFICATIONS.of_flash(&preview).expect("previews are told");
@@ -363,7 +378,10 @@ mod tests {
             [
                 ("event".to_owned(), "ready".to_owned()),
                 ("id".to_owned(), "1-1".to_owned()),
-                ("data".to_owned(), r#"{"cursor":"1-1","replayed":3,"resumed":true}"#.to_owned()),
+                (
+                    "data".to_owned(),
+                    r#"{"cursor":"1-1","replayed":3,"resumed":true}"#.to_owned()
+                ),
             ]
         );
     }
@@ -379,7 +397,12 @@ mod tests {
             RUUTER_NOTIFICATIONS,
         ] {
             names.push(frames.message.name);
-            names.extend([frames.payload, frames.flash].into_iter().flatten().map(|one| one.name));
+            names.extend(
+                [frames.payload, frames.flash]
+                    .into_iter()
+                    .flatten()
+                    .map(|one| one.name),
+            );
         }
         let several = [
             SEVERAL_MESSAGE,
