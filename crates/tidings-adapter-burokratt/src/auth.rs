@@ -129,6 +129,3 @@ fn shows_key(shared: &Shared, headers: &HeaderMap) -> bool {
     let (key, given) = (Sha256::digest(key), Sha256::digest(given.trim()));
     scheme.eq_ignore_ascii_case("bearer") && key.as_slice().ct_eq(given.as_slice()).into()
 }
-
-#[cfg(test)]
-mod tests;

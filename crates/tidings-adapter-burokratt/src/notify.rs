@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tidings_adapter::Draft;
 use tidings_adapter::axum::Router;
 use tidings_adapter::axum::body::Body;
 use tidings_adapter::axum::extract::{Path, Request, State};
@@ -14,7 +13,8 @@ use tidings_adapter::axum::handler::Handler;
 use tidings_adapter::axum::response::Response;
 use tidings_adapter::axum::routing::post;
 use tidings_adapter::http::header::CONTENT_TYPE;
-use tidings_adapter::http::{HeaderValue, StatusCode};
+use tidings_adapter::http::{HeaderMap, HeaderValue, StatusCode};
+use tidings_adapter::{Attributes, Draft};
 
 use crate::answer::{Refusal, json_text, ok};
 use crate::auth::{Need, authorize, cookie, cookies};
@@ -22,7 +22,7 @@ use crate::chat::Ask;
 use crate::keys::{Channel, DATA_BYTES_MAX, kind};
 use crate::objects::response;
 use crate::options::millis;
-use crate::params::{CHAT_ID, Params, Takes, read};
+use crate::params::{CHAT_ID, Params, Takes, read, trace_parent};
 use crate::rest::{answered, change};
 use crate::{Shared, logout};
 
@@ -94,9 +94,12 @@ async fn accept_bulk(shared: &Shared, request: Request) -> Result<Response, Refu
         return Err(Refusal::TooLarge);
     }
     let drafts = bulk.operations.iter().map(|one| notification(one.get()));
-    let drafts: Vec<Draft> = drafts
+    let mut drafts: Vec<Draft> = drafts
         .filter_map(Result::transpose)
         .collect::<Result<_, _>>()?;
+    for draft in &mut drafts {
+        draft.attributes = traced(&headers);
+    }
     for result in shared.hub.publish(drafts).await {
         result?;
     }
@@ -111,11 +114,21 @@ async fn accept_document(shared: &Shared, request: Request) -> Result<Response, 
     let (headers, _, body) = read(request, Takes::Json).await?;
     authorize(shared, &headers, Need::Backend).await?;
     let body = std::str::from_utf8(&body).unwrap_or_default();
-    let draft = notification(body)?.ok_or_else(|| Refusal::missing("channelId"))?;
+    let mut draft = notification(body)?.ok_or_else(|| Refusal::missing("channelId"))?;
+    draft.attributes = traced(&headers);
     let stored = shared.hub.publish(vec![draft]).await.pop();
     let stored = stored.ok_or(Refusal::Away)??;
     let body = json!({"_id": stored.id.to_string(), "result": "created"});
     Ok(json_text(StatusCode::CREATED, body.to_string()))
+}
+
+/// The trace that a request belongs to, so that a delivery can be seen to.
+fn traced(headers: &HeaderMap) -> Option<Box<Attributes>> {
+    let trace_parent = trace_parent(headers)?;
+    Some(Box::new(Attributes {
+        trace_parent: Some(trace_parent.into()),
+        ..Attributes::default()
+    }))
 }
 
 /// A notification as it is stored; `None`: it names no channel.

@@ -182,11 +182,6 @@ pub(crate) fn response(value: &str) -> String {
     format!(r#"{{"response":{value}}}"#)
 }
 
-/// What `/ruuter/sse/…` wraps a body into: a serialized ResponseEntity.
-pub(crate) fn envelope(body: &str) -> String {
-    format!(r#"{{"headers":{{}},"body":{body},"statusCode":"OK","statusCodeValue":200}}"#)
-}
-
 /// `{"durationInSeconds":"…","positionInUnassignedChats":"…"}`: both texts of digits.
 pub(crate) fn estimate(seconds: u64, position: u64) -> String {
     format!(r#"{{"durationInSeconds":"{seconds}","positionInUnassignedChats":"{position}"}}"#)

@@ -13,6 +13,9 @@ use crate::keys::Channel;
 /// stream names a chat with each.
 const QUERY_MAX: usize = 100;
 
+/// Bytes of a trace context, which is one line.
+const TRACE_BYTES_MAX: usize = 512;
+
 /// The names of a chat's id, in the order in which they count.
 pub(crate) const CHAT_ID: &[&str] = &["chatId", "chatid"];
 
@@ -154,6 +157,12 @@ pub(crate) async fn read(
         return Err(Refusal::NotJson);
     }
     Ok((headers, query, body))
+}
+
+/// The W3C trace context of a request.
+pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= TRACE_BYTES_MAX).then(|| text.to_owned())
 }
 
 /// Whether a body's content type is taken. One that says none is: scripts do not.

@@ -8,7 +8,7 @@ use crate::answer::Refusal;
 use crate::chat::{Owner, Said};
 use crate::keys::Channel;
 use crate::objects::{Chat, Message, parse_time, print_time};
-use crate::params::Params;
+use crate::params::{Params, trace_parent};
 
 /// Bytes of names, roles, ids: what stands in a chat's record is bounded, and no honest one is near.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -21,9 +21,6 @@ const URL_BYTES_MAX: usize = 4_096;
 
 /// Bytes of a message's id.
 const ID_BYTES_MAX: usize = 64;
-
-/// Bytes of a trace context, which is one line.
-const TRACE_BYTES_MAX: usize = 512;
 
 /// A text of at most so many bytes.
 pub(crate) fn text(params: &Params, name: &str, max: usize) -> Result<Option<String>, Refusal> {
@@ -119,14 +116,9 @@ pub(crate) fn said(
 /// A message that is new, under an id of its own.
 pub(crate) fn said_as(message: Message, headers: &HeaderMap) -> Said {
     let id = Uuid::new_v4().to_string();
-    let trace = headers
-        .get("traceparent")
-        .and_then(|text| text.to_str().ok());
     Said {
         message: Message { id, ..message },
-        trace: trace
-            .filter(|text| !text.is_empty() && text.len() <= TRACE_BYTES_MAX)
-            .map(str::to_owned),
+        trace: trace_parent(headers),
         ..Said::default()
     }
 }

@@ -77,13 +77,13 @@ async fn those_behind_move_up() -> Result<()> {
 /// The estimate is the mean of the last waits times the place.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_estimate_learns() -> Result<()> {
-    let hub = Hub::start(json!({"wait_default": "7s"})).await?;
+    let hub = Hub::start(json!({"wait_default": "1000s"})).await?;
     let (one, two) = (hub.chat().await?, hub.chat().await?);
     assert_eq!(
         hub.got(0, "/estimated-waiting-time").await?,
-        response("7", "0")
+        response("1000", "0")
     );
-    hub.cluster.pass(std::time::Duration::from_secs(60)).await;
+    hub.cluster.pass(std::time::Duration::from_secs(3)).await;
     let claim = json!({"id": one, "customerSupportId": "EE1"});
     hub.posted(0, "/cs-claim-chat", &claim).await?;
     let seconds = async || {
@@ -94,8 +94,8 @@ async fn the_estimate_learns() -> Result<()> {
             .as_str()
             .context("digits")?;
         let seconds: u64 = text.parse()?;
-        // A minute, and what the test took.
-        Ok((60..90).contains(&seconds))
+        // What passed, and what the test took.
+        Ok((3..60).contains(&seconds))
     };
     until(true, seconds).await
 }
