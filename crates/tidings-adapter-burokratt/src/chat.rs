@@ -5,6 +5,7 @@
 //! commit. What a message's `event` says never changes a chat: the endpoint does.
 
 mod change;
+mod fields;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +71,7 @@ pub(crate) async fn load(hub: &Hub, channel: &Channel) -> Result<Option<Record>,
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
     /// It begins, with its first message.
-    Init { chat: Chat, said: Said },
+    Init { chat: Box<Chat>, said: Said },
     /// Somebody says something; perhaps the chat changes with it.
     Post { said: Said, change: Change },
     /// A message gets new words; it is heard again, under its own id.

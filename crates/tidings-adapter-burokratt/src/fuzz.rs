@@ -84,7 +84,7 @@ fn say(params: &Params, channel: &Channel) {
             .is_ok()
     );
     if let Ok(chat) = fields::chat(params) {
-        let said = said.clone();
+        let (chat, said) = (Box::new(chat), said.clone());
         decided(channel, &Ask::Init { chat, said });
     }
     for change in [

@@ -51,7 +51,10 @@ use std::sync::Arc;
 use tidings_adapter::axum::Router;
 use tidings_adapter::axum::extract::DefaultBodyLimit;
 use tidings_adapter::axum::middleware::from_fn_with_state;
+use tidings_adapter::axum::response::{Html, IntoResponse};
+use tidings_adapter::axum::routing::get;
 use tidings_adapter::bytes::Bytes;
+use tidings_adapter::http::header::CACHE_CONTROL;
 use tidings_adapter::{Adapter, Hub, Ingest, LogError, Ownership, RecordKind, Topic, View};
 
 pub use fuzz::fuzz_ids_and_bodies;
@@ -138,10 +141,14 @@ impl Adapter for Burokratt {
             queue: queue::Shared::default(),
             active: fresh::Fresh::default(),
         });
-        let routes: Router<Arc<Shared>> = Router::new()
+        let demo = shared.settings.options.demo;
+        let mut routes: Router<Arc<Shared>> = Router::new()
             .merge(rest::routes())
             .merge(notify::routes())
             .merge(stream::routes());
+        if demo {
+            routes = routes.route("/demo", get(demo_page));
+        }
         routes
             .layer(DefaultBodyLimit::max(body_bytes))
             .fallback(answer::not_found)
@@ -149,4 +156,10 @@ impl Adapter for Burokratt {
             .layer(from_fn_with_state(shared.clone(), cors::layer))
             .with_state(shared)
     }
+}
+
+/// The page of `/demo`: an end user and an agent, over the same routes as everybody.
+async fn demo_page() -> impl IntoResponse {
+    let headers = [(CACHE_CONTROL, "no-store")];
+    (headers, Html(include_str!("../demo/chat.html")))
 }

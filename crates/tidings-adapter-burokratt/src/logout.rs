@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(added.puts[0].document, "a=b");
         assert_eq!(added.deadlines[0].at_ms, Some(6_000));
         let taken = decide(Some("a=b"), Trigger::Command(&remove.body));
-        assert_eq!(taken.removes, [key.clone()]);
+        assert_eq!(taken.removes, std::slice::from_ref(&key));
         assert!(decide(None, Trigger::Command(&remove.body)).changes_nothing());
         let due = Trigger::Deadline {
             name: REPORT,
@@ -131,7 +131,7 @@ mod tests {
         };
         assert_eq!((&*call.method, &*call.url), ("GET", "http://ruuter/logout"));
         assert_eq!(call.headers, [("cookie".into(), "a=b".into())]);
-        assert_eq!(reported.removes, [key.clone()]);
+        assert_eq!(reported.removes, std::slice::from_ref(&key));
         assert!(decide(None, due).outbox.is_empty());
     }
 }

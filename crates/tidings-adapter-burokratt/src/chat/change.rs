@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidings_adapter::{Attributes, Decision, Dedup, Draft};
 
+use super::fields::{own, set};
 use super::{Ask, Change, Chats, Done, Owner, Place, Record, Said, TERMINATE, place_key};
 use crate::answer::{NO_CHAT, Refusal};
 use crate::keys::{self, Channel, DATA_BYTES_MAX, kind};
@@ -13,12 +14,6 @@ pub(super) const UNKNOWN: Refusal = NO_CHAT;
 pub(super) const ENDED: Refusal = Refusal::Conflict("the chat has ended");
 pub(super) const TOO_LARGE: Refusal = Refusal::TooLarge;
 
-/// Bytes of the last message within a chat, as JSON: a list of a thousand chats stays small.
-const LAST_MESSAGE_BYTES_MAX: usize = 4 * 1024;
-
-/// Bytes of its event.
-const EVENT_BYTES_MAX: usize = 256;
-
 /// A record's bytes: the hub takes 64 KiB, and an answer with the chat in it is a little longer.
 const DOCUMENT_BYTES_MAX: usize = 60 * 1024;
 
@@ -28,14 +23,6 @@ const SPARED_MS: u64 = 10_000;
 
 /// What a chat ends with when its page went and did not come back.
 const LEFT: &str = "CLIENT_LEFT_FOR_UNKNOWN_REASONS";
-
-/// Events that "last message" leaves out.
-const SILENT: [&str; 4] = [
-    "rating",
-    "requested-chat-forward",
-    "requested-chat-forward-accepted",
-    "requested-chat-forward-rejected",
-];
 
 /// What is decided about.
 pub(super) struct Scene<'a> {
@@ -61,7 +48,7 @@ fn done(decision: &mut Decision, at_ms: u64, chat: Option<Chat>) {
 impl Scene<'_> {
     pub(super) fn decide(self, ask: Ask) -> Decision {
         match ask {
-            Ask::Init { chat, said } => self.init(chat, said),
+            Ask::Init { chat, said } => self.init(*chat, said),
             Ask::Post { said, change } => self.post(said, change),
             Ask::Replace { message } => self.replace(message),
             Ask::Claim { owner } => self.claim(owner),
@@ -336,78 +323,7 @@ impl Scene<'_> {
     }
 }
 
-impl Record {
-    /// What a message changes about its chat by having been said.
-    fn heard(&mut self, message: &Message, at_ms: u64) {
-        self.last_ms = at_ms;
-        let chat = &mut self.chat;
-        chat.updated = print_time(at_ms);
-        if SILENT.contains(&message.event.as_str()) {
-            return;
-        }
-        if !message.content.is_empty() {
-            chat.last_message = cut(&message.content, LAST_MESSAGE_BYTES_MAX).to_owned();
-        }
-        chat.last_message_timestamp = chat.updated.clone();
-        chat.last_message_event = cut(&message.event, EVENT_BYTES_MAX).to_owned();
-        chat.event = chat.last_message_event.clone();
-    }
-}
-
-fn set(field: &mut String, value: Option<String>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
-fn own(chat: &mut Chat, owner: Owner) {
-    set(&mut chat.customer_support_id, owner.id);
-    set(&mut chat.customer_support_display_name, owner.name);
-    set(&mut chat.csa_title, owner.title);
-    let forwarded = [
-        (&mut chat.forwarded_by_user, owner.forwarded_by_user),
-        (&mut chat.forwarded_from_csa, owner.forwarded_from_csa),
-        (&mut chat.forwarded_to_csa, owner.forwarded_to_csa),
-    ];
-    for (field, value) in forwarded {
-        if value.is_some() {
-            *field = value;
-        }
-    }
-}
-
 /// That something of this name changed.
 pub(crate) fn changed(topic: &str) -> Draft {
     Draft::new(keys::topic(topic), kind::CHANGED, "{}")
-}
-
-/// The beginning of a text that is no longer than this as JSON.
-fn cut(text: &str, max: usize) -> &str {
-    let mut size = 0;
-    for (at, letter) in text.char_indices() {
-        size += match letter {
-            '"' | '\\' => 2,
-            letter if letter.is_control() => 6,
-            letter => letter.len_utf8(),
-        };
-        if size > max {
-            return text.get(..at).unwrap_or_default();
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cut;
-
-    #[test]
-    fn long_texts_are_cut_between_letters() {
-        assert_eq!(cut("hello", 5), "hello");
-        assert_eq!(cut("hello", 4), "hell");
-        assert_eq!(cut("ääää", 5), "ää");
-        assert_eq!(cut("a\"b", 3), "a\"");
-        assert_eq!(cut("\0\0", 11), "\0");
-        assert_eq!(cut("", 0), "");
-    }
 }

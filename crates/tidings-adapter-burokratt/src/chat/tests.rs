@@ -86,7 +86,7 @@ fn post(content: &str, event: &str, change: Change) -> Ask {
 
 fn begun() -> Stands {
     let ask = Ask::Init {
-        chat: Chat::default(),
+        chat: Box::default(),
         said: said("hello", ""),
     };
     let nothing = Stands::default();
@@ -176,7 +176,7 @@ fn everything_tells_whom_the_table_names() {
         assert!(Done::parse(&decision.answer).is_ok(), "{ask:?}");
     }
     let init = Ask::Init {
-        chat: Chat::default(),
+        chat: Box::default(),
         said: said("hello", ""),
     };
     let decision = Stands::default().ask(&init, T);

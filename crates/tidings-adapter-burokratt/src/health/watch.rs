@@ -131,7 +131,10 @@ fn version(body: &[u8]) -> Option<String> {
         _ => return None,
     };
     text.retain(|letter| !letter.is_control());
-    let end = text.floor_char_boundary(VERSION_BYTES_MAX.min(text.len()));
+    let mut end = VERSION_BYTES_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1; // 0 is one
+    }
     text.truncate(end);
     (!text.is_empty()).then_some(text)
 }

@@ -1,5 +1,9 @@
 //! Options as they are written, and what is wrong with them.
 
+use std::collections::BTreeSet;
+
+use tidings_adapter::http::HeaderValue;
+
 use super::*;
 
 fn settings(text: &str) -> Result<Settings, String> {
@@ -67,6 +71,7 @@ fn the_example_is_whole_and_has_the_defaults() {
             components,
             component_every,
             component_timeout,
+            demo,
         } = options;
         let spans = [
             tim_timeout,
@@ -89,7 +94,15 @@ fn the_example_is_whole_and_has_the_defaults() {
         ];
         let texts = [chat_cookie, agent_cookie, tara_cookie];
         let lists = (roles, origins, components);
-        (auth, backend_open, body_bytes, waits, spans, texts, lists)
+        (
+            auth,
+            (backend_open, demo),
+            body_bytes,
+            waits,
+            spans,
+            texts,
+            lists,
+        )
     };
     assert_eq!(rest(written), rest(of));
 }

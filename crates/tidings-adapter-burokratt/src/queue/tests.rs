@@ -8,7 +8,6 @@ use tidings_adapter::{OutboxItem, Record, Version};
 
 use super::*;
 use crate::chat::{self, Ask, Change, Owner, Said};
-use crate::objects::Chat;
 
 const T: u64 = 1_700_000_000_000;
 
@@ -66,7 +65,7 @@ fn ask(step: &Step) -> Ask {
     let (said, owner) = (Said::default(), Owner::default());
     match step {
         Step::Init => Ask::Init {
-            chat: Chat::default(),
+            chat: Box::default(),
             said,
         },
         Step::Enqueue => Ask::Enqueue,

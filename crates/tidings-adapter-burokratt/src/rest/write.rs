@@ -37,7 +37,7 @@ pub(super) async fn init(State(shared): Asked, request: Request) -> Response {
 async fn accept_init(shared: &Shared, request: Request) -> Result<Response, Refusal> {
     let (headers, params) = Params::read(request, Takes::Json).await?;
     let channel = Channel::parse(&Uuid::new_v4().to_string()).ok_or(Refusal::Away)?;
-    let chat = fields::chat(&params)?;
+    let chat = Box::new(fields::chat(&params)?);
     let mut said = fields::said(&params.nested("message"), &headers, &channel)?;
     // A new chat has not heard of any message.
     said.given = false;

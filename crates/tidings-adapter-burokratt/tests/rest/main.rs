@@ -5,6 +5,7 @@ mod bad;
 mod chats;
 mod client;
 mod health;
+mod messages;
 mod notify;
 mod outage;
 mod queue;
