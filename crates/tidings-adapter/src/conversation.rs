@@ -191,6 +191,11 @@ impl Conversation {
         self.end.as_ref()
     }
 
+    /// For how long its client may take nothing.
+    pub(crate) fn write_stall(&self) -> Duration {
+        self.limits.write_stall
+    }
+
     /// The status and headers that the session wants, once.
     pub(crate) fn take_head(&mut self) -> Option<Head> {
         self.head.take()

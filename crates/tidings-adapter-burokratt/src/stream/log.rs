@@ -29,8 +29,8 @@ use crate::objects::parse_time;
 
 /// The entries.
 const MAIN: SubId = SubId(0);
-/// The look at the newest place.
-const NEWEST: SubId = SubId(1);
+/// A look at a place, before the entries are asked for; it brings nothing.
+const LOOK: SubId = SubId(1);
 
 const HEARTBEAT: TimerId = TimerId(0);
 const RECHECK: TimerId = TimerId(1);
@@ -49,13 +49,23 @@ pub(crate) struct LogStream {
     /// when they are nudged (4.4).
     pub(crate) refetch: Option<String>,
     pub(crate) came: Option<Came>,
-    /// Without a place: what changed after this, milliseconds since 1970.
-    pub(crate) since_ms: Option<u64>,
+    /// Without a place: what changed after this.
+    pub(crate) since: Option<Since>,
     /// Whether the chat was over when the client came.
     pub(crate) ended: bool,
     pub(crate) pace: Pace,
     pub(crate) guard: Option<Guard>,
     pub(crate) progress: Progress,
+}
+
+/// What changed after a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// Milliseconds since 1970.
+    pub(crate) ms: u64,
+    /// The end of the log when the client came. What was said elsewhere may not have reached this
+    /// instance, and is waited for: it belongs to the replay.
+    pub(crate) end: EventId,
 }
 
 /// How far a stream has come.
@@ -78,11 +88,12 @@ impl Session for LogStream {
     fn handle(&mut self, _now: Now, input: Input<'_>, actions: &mut Actions) {
         match input {
             Input::Opened => self.open(actions),
-            Input::Subscribed { sub: NEWEST, at } => {
+            Input::Subscribed { sub: LOOK, at } => {
                 self.progress.newest = Some(place(at));
-                actions.push(Action::Unsubscribe(NEWEST));
-                actions.subscribe(MAIN, self.topic.clone(), From::Oldest);
+                self.looked(actions);
             }
+            // The end is lost already; what is there is there.
+            Input::Verdict { sub: LOOK, .. } => self.looked(actions),
             Input::Verdict {
                 sub: MAIN, verdict, ..
             } => self.judged(verdict, actions),
@@ -116,7 +127,7 @@ impl LogStream {
             self.begin(actions);
         }
         let topic = self.topic.clone();
-        match (&self.came, self.since_ms) {
+        match (&self.came, self.since) {
             (Some(came), _) => match came.place {
                 Place::At(place) => {
                     self.progress.resumed = true;
@@ -126,11 +137,19 @@ impl LogStream {
                 Place::Beyond => self.lose(Reason::Unknown, actions),
                 Place::Invalid => self.lose(Reason::Invalid, actions),
             },
-            (None, Some(ms)) => {
-                actions.subscribe(MAIN, topic, From::Since(ms.saturating_sub(SKEW_MS)));
-            }
+            (None, Some(since)) => actions.subscribe(LOOK, topic, From::After(since.end)),
             (None, None) => actions.subscribe(MAIN, topic, From::Newest),
         }
+    }
+
+    /// The look is over.
+    fn looked(&self, actions: &mut Actions) {
+        let from = match self.since {
+            Some(since) => From::Since(since.ms.saturating_sub(SKEW_MS)),
+            None => From::Oldest,
+        };
+        actions.push(Action::Unsubscribe(LOOK));
+        actions.subscribe(MAIN, self.topic.clone(), from);
     }
 
     /// The head of the answer and `retry`, once.
@@ -156,9 +175,9 @@ impl LogStream {
         self.progress.ready = false;
         self.progress.resumed = false;
         self.progress.replayed = 0;
-        self.since_ms = None;
+        self.since = None;
         actions.push(Action::Unsubscribe(MAIN));
-        actions.subscribe(NEWEST, self.topic.clone(), From::Newest);
+        actions.subscribe(LOOK, self.topic.clone(), From::Newest);
     }
 
     fn tell_loss(&mut self, oldest: Option<EventId>, at: EventId, actions: &mut Actions) {
@@ -197,7 +216,10 @@ impl LogStream {
                 continue;
             };
             if !self.progress.ready {
-                if self.since_ms.is_some_and(|ms| changed_ms(event) <= ms) {
+                if self
+                    .since
+                    .is_some_and(|since| changed_ms(event) <= since.ms)
+                {
                     continue;
                 }
                 self.progress.replayed += 1;

@@ -16,12 +16,12 @@ use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::HeaderValue;
 use tidings_adapter::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use tidings_adapter::http::request::Parts;
-use tidings_adapter::{DriverLimits, Session, Topic, sse};
+use tidings_adapter::{DriverLimits, From, LogError, PageLimit, Session, Topic, sse};
 
-use super::log::{LogStream, Progress};
+use super::log::{LogStream, Progress, Since};
 use super::pace::{CACHE_CONTROL as NO_CACHE, Guard, Pace};
 use super::place::Came;
-use super::print::{self, Around, Frames};
+use super::print::{self, Around};
 use super::several::{self, Entries, Several, Value};
 use super::state::StateStream;
 use super::views;
@@ -94,19 +94,27 @@ impl Asked {
         sse::serve(&self.shared.hub, session, limits).await
     }
 
-    /// A chat as it is, waiting a while for a log that is away.
+    /// A chat as it is.
     async fn find(&self, channel: &Channel) -> Result<Option<chat::Record>, Refusal> {
-        let found = tokio::time::timeout(PATIENCE, async {
-            loop {
-                match chat::load(&self.shared.hub, channel).await {
-                    Ok(found) => return found,
-                    Err(error) => tracing::debug!(%error, "a chat was not loaded; trying again"),
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        });
-        found.await.map_err(|_| Refusal::Away)
+        patiently(|| chat::load(&self.shared.hub, channel)).await
     }
+}
+
+/// Reads the log, waiting a while for one that is away.
+async fn patiently<T, F>(read: impl Fn() -> F) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, LogError>>,
+{
+    let read = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match read().await {
+                Ok(read) => return read,
+                Err(error) => tracing::debug!(%error, "a stream waits for the log"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    read.await.map_err(|_| Refusal::Away)
 }
 
 /// The answer, whatever came of it.
@@ -168,16 +176,30 @@ impl Side {
     }
 }
 
-/// The time since which a client wants to hear what changed; what is no time is none.
-fn since(asked: &Asked) -> Result<Option<u64>, Refusal> {
+/// The time since which a client wants to hear what changed, unless it has a place; what is no time
+/// is none.
+async fn since(asked: &Asked, channel: &Channel) -> Result<Option<Since>, Refusal> {
     let text = asked.params.first(&["timeRangeBegin", "lastRead"])?;
-    Ok(text.as_deref().and_then(parse_time))
+    let Some(ms) = text.as_deref().and_then(parse_time) else {
+        return Ok(None);
+    };
+    if asked.came().is_some() {
+        return Ok(None);
+    }
+    let (hub, topic) = (&asked.shared.hub, channel.topic());
+    let limit = PageLimit {
+        events: 1,
+        bytes: 1,
+    };
+    let page = patiently(|| hub.read(&topic, From::Newest, limit)).await?;
+    Ok(Some(Since { ms, end: page.next }))
 }
 
 /// `/sse/get-new-messages`, `/sse/cs-get-new-messages`.
 pub(super) async fn new_messages(asked: Asked, side: Side) -> Result<Response, Refusal> {
     let (who, chat) = side.chat(&asked).await?;
     let found = asked.find(&chat).await?.ok_or(NO_CHAT)?;
+    let since = since(&asked, &chat).await?;
     let frames = match (asked.enveloped, side) {
         (false, _) => print::NEW_MESSAGES,
         (true, Side::EndUser) => print::RUUTER_NEW_MESSAGES,
@@ -188,7 +210,7 @@ pub(super) async fn new_messages(asked: Asked, side: Side) -> Result<Response, R
         frames,
         refetch: None,
         came: asked.came(),
-        since_ms: since(&asked)?,
+        since,
         ended: found.ended(),
         pace: pace(&asked.shared),
         guard: asked.guard(who),
@@ -214,6 +236,7 @@ pub(super) async fn notifications(
         false => print::NOTIFICATIONS,
         true => print::RUUTER_NOTIFICATIONS,
     };
+    let since = since(&asked, &channel).await?;
     let nudge = if list {
         list_nudge("")
     } else {
@@ -225,7 +248,7 @@ pub(super) async fn notifications(
         frames,
         refetch: Some(format!("{open}{nudge}{close}")),
         came: asked.came(),
-        since_ms: since(&asked)?,
+        since,
         ended: found.is_some_and(|chat| chat.ended()),
         pace: pace(&asked.shared),
         guard: asked.guard(who),

@@ -11,7 +11,7 @@ use tidings_adapter::{
 };
 use tidings_testkit::transcript;
 
-use super::log::{LogStream, Progress};
+use super::log::{LogStream, Progress, Since};
 use super::pace::{Guard, Pace};
 use super::place::Came;
 use super::print;
@@ -40,7 +40,7 @@ fn log(came: Option<&str>) -> LogStream {
         frames: print::NEW_MESSAGES,
         refetch: None,
         came: Came::of(came.map(str::as_bytes), None),
-        since_ms: None,
+        since: None,
         ended: false,
         pace: pace(),
         guard: None,
@@ -69,7 +69,10 @@ fn a_channel_from_now_on() {
 #[test]
 fn a_channel_since_a_time() {
     let since = LogStream {
-        since_ms: Some(1_767_225_600_000),
+        since: Some(Since {
+            ms: 1_767_225_600_000,
+            end: EventId::new(1_767_225_600_002, 0).expect("in range"),
+        }),
         ..log(None)
     };
     check("log-since", since);
