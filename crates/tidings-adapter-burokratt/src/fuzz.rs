@@ -57,6 +57,9 @@ pub fn fuzz_ids_and_bodies(bytes: &[u8]) {
         }
         let topic = Channel::parse("c1").expect("an id").topic();
         let draft = Draft::new(topic, kind, text.clone().into_owned());
+        if draft.check().is_err() {
+            break; // and that it keeps its bounds
+        }
         match Rules.ingest(draft, 0) {
             Ingested::Publish(draft) => one_line(&draft),
             Ingested::Command(command) => {

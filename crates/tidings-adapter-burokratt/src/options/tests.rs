@@ -152,7 +152,7 @@ fn what_is_wrong_is_said() {
         ("tim_url = \"tim\"", "tim_url"),
         ("tim_url = \"http://tim\"\nroles = []", "roles"),
         ("auth = \"off\"\nrecheck = \"10ms\"", "recheck"),
-        ("auth = \"off\"\nrecheck = 10", "expected a string"),
+        ("auth = \"off\"\nrecheck = 10", "a duration such as"),
         ("auth = \"off\"\nbody_bytes = 10", "body_bytes"),
         ("auth = \"off\"\nwaits = 0", "waits"),
         ("auth = \"off\"\nchat_lifetime = \"1m\"", "chat_lifetime"),
