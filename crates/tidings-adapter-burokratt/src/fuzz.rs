@@ -1,6 +1,8 @@
 //! The body of the fuzz target: bytes, as a request's query and body, through everything that reads
 //! them and everything that is decided by them.
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::HeaderMap;
@@ -86,19 +88,26 @@ fn say(params: &Params, channel: &Channel) {
             .check()
             .is_ok()
     );
-    if let Ok(chat) = fields::chat(params) {
-        let (chat, said) = (Box::new(chat), said.clone());
-        decided(channel, &Ask::Init { chat, said });
-    }
-    for change in [
-        Change::Nothing,
-        Change::Redirect(owner.clone()),
-        Change::End,
-    ] {
-        let said = said.clone();
-        decided(channel, &Ask::Post { said, change });
-    }
-    decided(channel, &Ask::Claim { owner });
+    let Ok(chat) = fields::chat(params) else {
+        return;
+    };
+    // One of them for each input: the others come with its mutations.
+    let ask = match said.message.content.len() % 5 {
+        0 => Ask::Init {
+            chat: Box::new(chat),
+            said,
+        },
+        1 => Ask::Claim { owner },
+        other => Ask::Post {
+            change: match other {
+                2 => Change::Redirect(owner),
+                3 => Change::End,
+                _ => Change::Nothing,
+            },
+            said,
+        },
+    };
+    decided(channel, &ask);
 }
 
 /// A decision about a chat that is there, or begins.
@@ -119,14 +128,16 @@ fn decided(channel: &Channel, ask: &Ask) {
             1_700_000_000_000,
         )
     };
-    let begins = matches!(ask, Ask::Init { .. });
-    let begun = (!begins).then(|| {
+    static BEGUN: OnceLock<Bytes> = OnceLock::new();
+    let begun = || {
         let (chat, said) = Default::default();
         let decision = decide(None, &Ask::Init { chat, said });
         let key = keys::chat(channel);
         let put = decision.puts.into_iter().find(|put| put.key == key);
         put.expect("a chat").document
-    });
+    };
+    let begins = matches!(ask, Ask::Init { .. });
+    let begun = (!begins).then(|| BEGUN.get_or_init(begun).clone());
     stored(&decide(begun, ask));
 }
 
