@@ -40,8 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One request for a stream.
-#[derive(Debug)]
+/// One request for a stream. Cookies stand in it: it is never printed.
 pub(super) struct Asked {
     shared: Arc<Shared>,
     parts: Parts,
