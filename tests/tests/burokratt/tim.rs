@@ -59,11 +59,13 @@ impl Drop for Tim {
     }
 }
 
-/// One request a connection: the body names the cookie, the header has it.
+/// One request a connection: the body names the cookie, the header has it. For a new chat it makes one.
 async fn answer(stream: TcpStream, known: Arc<Mutex<BTreeMap<String, String>>>) -> Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut line, mut cookie, mut length) = (String::new(), String::new(), 0);
+    let mut makes = false;
     while stream.read_line(&mut line).await? > 2 {
+        makes |= line.contains("/jwt/custom-jwt-generate");
         let (name, value) = line.split_once(':').unwrap_or_default();
         match name.to_ascii_lowercase().as_str() {
             "cookie" => cookie = value.trim().to_owned(),
@@ -83,7 +85,14 @@ async fn answer(stream: TcpStream, known: Arc<Mutex<BTreeMap<String, String>>>) 
         asked.and_then(|cookie| known.get(cookie).cloned())
     };
     let body = body.unwrap_or_default();
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let cookie = if makes {
+        "set-cookie: chatJwt=made; HttpOnly\r\n"
+    } else {
+        ""
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n{cookie}"
+    );
     let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     Ok(stream.get_mut().write_all(answer.as_bytes()).await?)
 }
@@ -92,7 +101,7 @@ async fn answer(stream: TcpStream, known: Arc<Mutex<BTreeMap<String, String>>>) 
 async fn tim_says_who_may_and_an_open_stream_is_asked_about_again() -> Result<()> {
     let tim = Tim::start().await?;
     let options = format!(
-        "auth = \"tim\"\ntim_url = \"http://{}\"\ntim_cache = \"100ms\"\nrecheck = \"500ms\"\nretry = \"200ms\"\n\
+        "auth = \"tim\"\ntim_url = \"http://{}\"\ntim_cache = \"100ms\"\nrecheck = \"1s\"\nretry = \"200ms\"\n\
          backend_open = true",
         tim.address
     );
@@ -152,7 +161,7 @@ async fn tim_says_who_may_and_an_open_stream_is_asked_about_again() -> Result<()
 async fn a_session_that_ends_while_its_instance_dies_is_refused_by_the_next() -> Result<()> {
     let tim = Tim::start().await?;
     let options = format!(
-        "auth = \"tim\"\ntim_url = \"http://{}\"\ntim_cache = \"100ms\"\nrecheck = \"500ms\"\nretry = \"200ms\"",
+        "auth = \"tim\"\ntim_url = \"http://{}\"\ntim_cache = \"100ms\"\nrecheck = \"1s\"\nretry = \"200ms\"",
         tim.address
     );
     let mut cluster = Cluster::with(&options).await?;
