@@ -125,7 +125,7 @@ async fn tim_says_who_may_and_an_open_stream_is_asked_about_again() -> Result<()
         ("", &user_stream, 401),
         ("chatJwt=forged", &user_stream, 401),
         (other, &user_stream, 403),
-        (user, &agent_stream, 401),
+        (user, &agent_stream, 403),
         ("customJwtCookie=clerk", &agent_stream, 403),
     ] {
         let mut client = Client::with_cookie(cookie)?;
