@@ -1,11 +1,12 @@
 //! Support for the tests that start the real binary, real Redis and real clients.
 //!
 //! [`Instance`] is one running `tidings`; [`Balancer`] stands in front of several; [`Client`] runs one
-//! of the real clients in `tests/js`, [`Follower`] is one of thousands; [`Ledger`] knows what was
+//! of the real clients in `tests/js`, [`Driver`] one that is told what to do, [`Follower`] is one of thousands; [`Ledger`] knows what was
 //! acknowledged and checks what was read.
 
 pub mod balancer;
 pub mod client;
+pub mod driver;
 pub mod fixtures;
 pub mod follower;
 pub mod http;
@@ -14,6 +15,7 @@ pub mod ledger;
 
 pub use balancer::Balancer;
 pub use client::Client;
+pub use driver::Driver;
 pub use fixtures::{Fixture, fixtures};
 pub use follower::Follower;
 pub use instance::Instance;

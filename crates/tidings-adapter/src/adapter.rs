@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use tidings_core::{Ingest, RecordKind};
-use tidings_engine::{Hub, HubOptions, Limits, Ownership, Rules};
+use tidings_engine::{Hub, HubOptions, Limits, Ownership, Rules, View};
 
 use crate::outside::{Outside, OutsideOptions};
 
@@ -24,6 +24,11 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Its record kinds: what decides its commands and deadlines.
     fn record_kinds(&self) -> Vec<Arc<dyn RecordKind>> {
+        Vec::new()
+    }
+
+    /// Its views: what is derived from its records, once per change and instance.
+    fn views(&self) -> Vec<Arc<dyn View>> {
         Vec::new()
     }
 
@@ -52,6 +57,7 @@ pub fn hub_options(limits: Limits, adapters: &[Box<dyn Adapter>]) -> HubOptions 
                     owned.map(move |owned| (owned.root, rule.clone()))
                 })
                 .collect(),
+            views: adapters.iter().flat_map(|one| one.views()).collect(),
             outside: Some(Arc::new(Outside::new(OutsideOptions::default()))),
         },
     }

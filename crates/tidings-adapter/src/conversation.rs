@@ -191,6 +191,11 @@ impl Conversation {
         self.end.as_ref()
     }
 
+    /// For how long its client may take nothing.
+    pub(crate) fn write_stall(&self) -> Duration {
+        self.limits.write_stall
+    }
+
     /// The status and headers that the session wants, once.
     pub(crate) fn take_head(&mut self) -> Option<Head> {
         self.head.take()
@@ -280,6 +285,10 @@ impl Conversation {
             Delivery::Events(sub, batch) => Input::Events { sub: *sub, batch },
             Delivery::Flash(sub, events) => Input::Flash { sub: *sub, events },
             Delivery::CaughtUp(sub, at) => Input::CaughtUp { sub: *sub, at },
+            Delivery::View(watch, value) => Input::View {
+                watch: *watch,
+                value,
+            },
             Delivery::Fetched(sub, verdict) => Input::Fetched {
                 sub: *sub,
                 verdict: *verdict,
@@ -352,7 +361,7 @@ impl Conversation {
     }
 
     fn perform(&mut self, actions: &mut Actions) {
-        let mut refusals = Vec::new();
+        let (mut refusals, mut unwatched) = (Vec::new(), Vec::new());
         for action in actions.drain() {
             if self.end.is_some() {
                 break; // nothing follows a close
@@ -382,6 +391,11 @@ impl Conversation {
                     );
                 }
                 Action::Unsubscribe(sub) => self.reader.unsubscribe(sub),
+                Action::Watch { watch, view, key } => {
+                    let refused = self.reader.watch(watch, view, &key).err();
+                    unwatched.extend(refused.map(|refusal| (watch, refusal)));
+                }
+                Action::Unwatch(watch) => self.reader.unwatch(watch),
                 Action::Publish { tag, draft } => {
                     let asked = self.works.publish(&self.hub, tag, draft);
                     self.asked(asked);
@@ -406,6 +420,9 @@ impl Conversation {
         }
         for (sub, refusal) in refusals {
             self.feed(Input::Refused { sub, refusal });
+        }
+        for (watch, refusal) in unwatched {
+            self.feed(Input::Unwatched { watch, refusal });
         }
     }
 

@@ -83,8 +83,8 @@ pub use limits::DriverLimits;
 pub use span::Span;
 pub use tidings_core::*;
 pub use tidings_engine::{
-    Delivery, Health, Hub, HubOptions, Limits, Ownership, Probe, PublishError, ReadPage, Reader,
-    Rules, Slow, trace,
+    Delivery, Depends, Health, Hub, HubOptions, Indexed, Limits, Ownership, Probe, PublishError,
+    ReadPage, Reader, Rules, Slow, View, ViewError, Viewing, trace,
 };
 
 pub use {axum, bytes, http, serde, serde_json};

@@ -13,7 +13,10 @@ pub(crate) fn refusal(refused: &Refused, head: Option<Head>) -> Response {
     let mut response = Response::new(Body::from(refused.body.clone()));
     apply(&mut response, head);
     *response.status_mut() = status(refused.status);
-    if let Ok(value) = HeaderValue::from_str(&refused.content_type) {
+    // An answer without a body, such as 204, has no type either.
+    if !refused.content_type.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&refused.content_type)
+    {
         response.headers_mut().insert(CONTENT_TYPE, value);
     }
     response

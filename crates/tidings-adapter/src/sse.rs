@@ -20,7 +20,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tidings_core::Session;
-use tidings_engine::Hub;
+use tidings_engine::{Hub, Slow};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::conversation::{Conversation, End};
@@ -140,7 +140,8 @@ impl Stream {
     /// more is not listened to, and its end is found out by writing.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's; [`io::ErrorKind::TimedOut`] when the client takes nothing for
+    /// [`DriverLimits::write_stall`].
     pub async fn run<S>(self, mut socket: S, mut listen: bool) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -150,8 +151,14 @@ impl Stream {
         };
         loop {
             while conversation.has_frames() {
-                socket.write_all(&conversation.pop_chunk(CHUNK)).await?;
-                socket.flush().await?;
+                let chunk = conversation.pop_chunk(CHUNK);
+                let written = write(&mut socket, &chunk, conversation.write_stall()).await;
+                if let Err(error) = &written
+                    && error.kind() == io::ErrorKind::TimedOut
+                {
+                    conversation.too_slow(Slow::Stalled);
+                }
+                written?;
             }
             if conversation.end().is_some() {
                 socket.write_all(b"0\r\n\r\n").await?;
@@ -168,6 +175,22 @@ impl Stream {
             }
         }
     }
+}
+
+/// Writes all of it, unless nothing is taken for so long.
+async fn write<S>(socket: &mut S, bytes: &[u8], stall: Duration) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut left = bytes;
+    while !left.is_empty() {
+        let written = tokio::time::timeout(stall, socket.write(left)).await??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        left = left.get(written..).unwrap_or_default();
+    }
+    tokio::time::timeout(stall, socket.flush()).await?
 }
 
 /// What is pending goes out as one chunk of about this size at most. A copy costs a hundredth of the

@@ -157,3 +157,27 @@ async fn whoever_comes_first_has_the_stream() {
     far.read_to_end(&mut rest).await.expect("the end");
     assert!(rest.is_empty(), "and nothing is said");
 }
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let hub = hub().await;
+    let limits = DriverLimits {
+        write_stall: Duration::from_millis(500),
+        ..DriverLimits::default()
+    };
+    let response = sse::serve(&hub, Forward, limits).await;
+    let stream = response.extensions().get::<sse::Stream>().cloned();
+    let (near, mut far) = tokio::io::duplex(1024);
+    let running = tokio::spawn(stream.expect("a stream").run(near, true));
+    assert_eq!(chunk(&mut far).await, "hello\n");
+    // As long as it takes a little now and then it is slow, but there.
+    publish(&hub, format!("\"{}\"", "x".repeat(8_000))).await;
+    let mut taken = [0; 1024];
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        far.read_exact(&mut taken).await.expect("there is more");
+    }
+    let ended = timeout(SOON, running).await.expect("it ends");
+    let error = ended.expect("no panic").expect_err("it was given up");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+}

@@ -20,6 +20,10 @@ impl RecordKind for Counter {
         "guide.counter"
     }
 
+    fn indexes(&self) -> &'static [&'static str] {
+        &["counting"]
+    }
+
     fn decide(&self, state: &State<'_>, trigger: Trigger<'_>, now_ms: u64) -> Decision {
         let Some((counter, document)) = state.first() else {
             return Decision::answer("which counter?");
@@ -30,8 +34,11 @@ impl RecordKind for Counter {
             Trigger::Command(_) => {
                 let count = (count + 1).to_string();
                 decision.put(counter.clone(), count.clone(), None);
+                // Where it stands among those that count: by the time at which it last did.
+                decision.index(counter.clone(), "counting", now_ms);
                 // Stored together with the record, or not at all.
                 decision.publish(Draft::new(topic(&counter.id), "counted", count.clone()));
+                decision.flash_elsewhere(Draft::new(topic("all"), "counting", count.clone()));
                 // Counting stops a minute after the last time; a new deadline replaces the old one.
                 decision.set_deadline(counter.clone(), "quiet", now_ms + 60_000);
                 decision.answer = count.into();
@@ -45,6 +52,72 @@ impl RecordKind for Counter {
             Trigger::OwnerLost { .. } => {}
         }
         decision
+    }
+}
+
+/// The counters that count, the one that is quiet for the longest first.
+struct Counting;
+
+impl View for Counting {
+    fn name(&self) -> &'static str {
+        "guide.counting"
+    }
+
+    fn depends(&self, _key: &str) -> Depends {
+        Depends::on(topic("all"))
+    }
+
+    fn compute<'a>(
+        &'a self,
+        hub: &'a Hub,
+        _key: &'a str,
+        _inputs: &'a [ViewValue],
+    ) -> BoxFuture<'a, Result<ViewValue, ViewError>> {
+        Box::pin(async move {
+            let listed = hub.list("guide.counter", "counting", 100).await?;
+            let names: Vec<_> = listed.entries.into_iter().map(|one| one.key.id).collect();
+            let frame = format!("data: {}\n\n", names.join(","));
+            Ok(ViewValue::new(names, frame))
+        })
+    }
+}
+
+/// Where one of them stands.
+struct Place;
+
+impl View for Place {
+    fn name(&self) -> &'static str {
+        "guide.place"
+    }
+
+    fn depends(&self, _key: &str) -> Depends {
+        Depends::on_view("guide.counting", "")
+    }
+
+    fn compute<'a>(
+        &'a self,
+        _hub: &'a Hub,
+        key: &'a str,
+        inputs: &'a [ViewValue],
+    ) -> BoxFuture<'a, Result<ViewValue, ViewError>> {
+        let names = inputs.first().and_then(|one| one.get::<Vec<Arc<str>>>());
+        let place = names.and_then(|names| names.iter().position(|name| **name == *key));
+        let frame = format!("data: {place:?}\n\n");
+        Box::pin(std::future::ready(Ok(ViewValue::new(place, frame))))
+    }
+}
+
+/// Tells its client what counts.
+struct Watching;
+
+impl Session for Watching {
+    fn handle(&mut self, _now: Now, input: Input<'_>, actions: &mut Actions) {
+        match input {
+            Input::Opened => actions.watch(WatchId(0), "guide.counting", ""),
+            Input::View { value, .. } => actions.send_text(value.printed().clone()),
+            Input::Draining => actions.close(1001, "come back"),
+            _ => {}
+        }
     }
 }
 
@@ -80,6 +153,7 @@ async fn the_hub_commits_what_was_decided() {
     let options = HubOptions {
         rules: Rules {
             kinds: vec![Arc::new(Counter)],
+            views: vec![Arc::new(Counting), Arc::new(Place)],
             ..Rules::default()
         },
         ..HubOptions::default()
@@ -99,4 +173,19 @@ async fn the_hub_commits_what_was_decided() {
         .map(|one| number(&one.event().data))
         .collect();
     assert_eq!(counted, [1, 2, 3]);
+
+    let mut place = hub.view("guide.place", "b").expect("it is hosted");
+    assert_eq!(
+        place.changed().await.expect("a place").get(),
+        Some(&None::<usize>)
+    );
+    hub.command(count("b")).await.expect("decided");
+    let soon = std::time::Duration::from_secs(20);
+    let moved = tokio::time::timeout(soon, place.changed()).await;
+    let moved = moved.expect("in time").expect("a place");
+    assert_eq!(moved.get(), Some(&Some(1_usize)));
+    let watching = sse::serve(&hub, Watching, DriverLimits::default()).await;
+    let mut frames = watching.into_body().into_data_stream();
+    let frame = futures_util::StreamExt::next(&mut frames).await;
+    assert_eq!(frame.expect("one").expect("no error"), "data: a,b\n\n");
 }

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use crate::draft::Draft;
 use crate::id::EventId;
 use crate::log::{Appended, LogError};
-use crate::record::{Call, Command, IncarnationId, OutboxItem, Put, RecordKey, SetDeadline};
+use crate::record::{
+    Call, Command, IncarnationId, OutboxItem, Put, RecordKey, SetDeadline, SetRank,
+};
 
 /// A kind of record and how it changes.
 pub trait RecordKind: Send + Sync + 'static {
@@ -27,6 +29,12 @@ pub trait RecordKind: Send + Sync + 'static {
     /// and handles what others lost.
     fn has_owners(&self) -> bool {
         false
+    }
+
+    /// The indexes in which its records may stand, e.g. `waiting`, each in the form of a
+    /// [kind](RecordKey::kind). A decision that names another one is a mistake.
+    fn indexes(&self) -> &'static [&'static str] {
+        &[]
     }
 }
 
@@ -94,6 +102,8 @@ pub struct Decision {
     pub removes: Vec<RecordKey>,
     /// Deadlines to set or clear.
     pub deadlines: Vec<SetDeadline>,
+    /// Where records stand in indexes.
+    pub ranks: Vec<SetRank>,
     /// Events of the same partition.
     pub drafts: Vec<Draft>,
     /// Flash events of the same partition: handed out only if the rest is stored.
@@ -197,12 +207,33 @@ impl Decision {
         });
     }
 
+    /// The record stands in this index of its kind at this rank from now on, e.g. the time at which
+    /// it began to wait; at most [`RANK_MAX`](crate::record::RANK_MAX). It stays there when it is
+    /// written anew, and leaves when it is removed or ends.
+    pub fn index(&mut self, record: RecordKey, index: impl Into<Arc<str>>, rank: u64) {
+        self.ranks.push(SetRank {
+            record,
+            index: index.into(),
+            rank: Some(rank),
+        });
+    }
+
+    /// The record leaves this index.
+    pub fn unindex(&mut self, record: RecordKey, index: impl Into<Arc<str>>) {
+        self.ranks.push(SetRank {
+            record,
+            index: index.into(),
+            rank: None,
+        });
+    }
+
     /// Whether nothing is to be stored or handed out.
     #[must_use]
     pub fn changes_nothing(&self) -> bool {
         self.puts.is_empty()
             && self.removes.is_empty()
             && self.deadlines.is_empty()
+            && self.ranks.is_empty()
             && self.drafts.is_empty()
             && self.flash.is_empty()
             && self.outbox.is_empty()

@@ -24,6 +24,7 @@ pub mod record;
 pub mod session;
 pub mod topic;
 pub mod verdict;
+pub mod view;
 
 pub use cursor::{At, Cursor, CursorError, TopicSet, TopicSetError};
 pub use decide::{CommandError, Decided, Decision, Ingest, Ingested, RecordKind, State, Trigger};
@@ -38,12 +39,13 @@ pub use pattern::TopicPattern;
 pub use placement::{Partition, Partitions, Placed};
 pub use record::{
     Beat, Call, CallAnswer, CallError, Command, Commit, CommitId, CommitOutcome, Committed,
-    Deadline, Due, IncarnationId, Orphan, OutboxEntry, OutboxId, OutboxItem, Outside, Put, Record,
-    RecordKey, Records, Relay, RelayId, SetDeadline, Version,
+    Deadline, Due, IncarnationId, Listed, Listing, Orphan, OutboxEntry, OutboxId, OutboxItem,
+    Outside, Put, Rank, Record, RecordKey, Records, Relay, RelayId, SetDeadline, SetRank, Version,
 };
 pub use session::{
     Action, Actions, Batch, Close, Frame, FrameKind, Input, Now, Printed, Received, Refusal,
-    Refused, Session, Start, SubId, TimerId, Variant,
+    Refused, Session, Start, SubId, TimerId, Variant, ViewRefusal, WatchId,
 };
 pub use topic::{Topic, TopicError};
 pub use verdict::Verdict;
+pub use view::ViewValue;

@@ -45,6 +45,6 @@ pub const RECORD_ID_BYTES_MAX: usize = 512;
 /// Records that one commit looks at or writes. Its script runs alone in Redis, a few µs for each.
 pub const RECORDS_PER_COMMIT_MAX: usize = 64;
 
-/// Drafts, outbox entries and deadlines of one commit, each. Like
+/// Drafts, outbox entries, deadlines and ranks of one commit, each. Like
 /// [`DRAFTS_PER_APPEND_MAX`], for the same reason.
 pub const EFFECTS_PER_COMMIT_MAX: usize = 128;

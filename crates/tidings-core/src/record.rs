@@ -21,9 +21,11 @@ use crate::log::{Appended, BoxFuture, LogError};
 use crate::placement::Partition;
 
 mod bounds;
+mod index;
 mod owner;
 
-pub use bounds::check_flash;
+pub use bounds::{check_flash, check_index};
+pub use index::{Listed, Listing, RANK_MAX, Rank, SetRank};
 pub use owner::{Beat, IncarnationId, Orphan, TOMBSTONE};
 
 /// The records of a log, beside its events and in the same partitions.
@@ -60,6 +62,25 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
         partition: Partition,
         commit: Commit,
     ) -> BoxFuture<'_, Result<CommitOutcome, LogError>>;
+
+    /// One page of an index: the records of a kind that stand in it behind a place (`None`: from its
+    /// beginning on), ascending by rank and among equals by the bytes of their ids, as they were at
+    /// one moment. What was removed, or has ended by the log's own clock, is not among them.
+    ///
+    /// At most `limit`, at most [`PAGE_EVENTS_MAX`](crate::limits::PAGE_EVENTS_MAX), and about
+    /// [`PAGE_BYTES_MAX`](crate::limits::PAGE_BYTES_MAX) of documents, but at least one where there
+    /// is one among the first `limit` places looked at.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]; [`LogError::Refused`] when a name breaks its bounds.
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>>;
 
     /// The earliest deadlines of these kinds that have passed by the log's own clock, and that
     /// clock. Nothing is claimed: whoever fires one commits with [`Commit::fires`], and the first
@@ -243,10 +264,14 @@ pub struct Commit {
     pub incarnation: Option<IncarnationId>,
     /// Documents to write, in their order.
     pub puts: Vec<Put>,
-    /// Records to remove, with their deadlines; after `puts`.
+    /// Records to remove, with their deadlines and out of all indexes; after `puts`.
     pub removes: Vec<RecordKey>,
     /// Deadlines to set, or to clear where `at_ms` is `None`; after `fires`, `puts` and `removes`.
     pub deadlines: Vec<SetDeadline>,
+    /// Where records stand in indexes from now on, in their order; after `puts` and `removes`. A put
+    /// by itself leaves a record that is there where it stands; one that was removed, or has ended,
+    /// stands nowhere when it is put anew.
+    pub ranks: Vec<SetRank>,
     /// Events of this partition, in their order. If one of them is a duplicate by its dedup key,
     /// nothing is committed. No two may have the same key.
     pub drafts: Vec<Draft>,
@@ -274,6 +299,7 @@ impl Commit {
             puts: Vec::new(),
             removes: Vec::new(),
             deadlines: Vec::new(),
+            ranks: Vec::new(),
             drafts: Vec::new(),
             flash: Vec::new(),
             outbox: Vec::new(),

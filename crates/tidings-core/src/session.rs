@@ -22,6 +22,7 @@ use crate::log::{Appended, From};
 use crate::record::{Call, CallAnswer, CallError, Command};
 use crate::topic::Topic;
 use crate::verdict::Verdict;
+use crate::view::ViewValue;
 
 /// A conversation with one client.
 pub trait Session: Send {
@@ -45,6 +46,10 @@ pub struct SubId(pub u32);
 /// A timer's name, chosen by the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerId(pub u32);
+
+/// A watched view's name, chosen by the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(pub u32);
 
 /// What a session is told.
 #[derive(Debug)]
@@ -129,8 +134,21 @@ pub enum Input<'a> {
     },
     /// A timer went off.
     Timer(TimerId),
-    /// Something outside asked for attention (a view changed).
-    Woken,
+    /// What a watched view is: first as it is when it is watched, then after each change. Values do
+    /// not queue up: a client that was busy is given the newest when it takes anything again.
+    View {
+        /// Which watch.
+        watch: WatchId,
+        /// Shared by all who watch it.
+        value: &'a ViewValue,
+    },
+    /// A view is not watched.
+    Unwatched {
+        /// Which watch.
+        watch: WatchId,
+        /// Why.
+        refusal: ViewRefusal,
+    },
     /// The instance's incarnation is over: what it owned is, or will be, handled as lost, and it has a
     /// new one from now on. A session that owns records closes, or writes them anew.
     Fenced,
@@ -222,6 +240,18 @@ pub enum Action {
         /// Up to and including; the topic's present end when `None`.
         until: Option<EventId>,
     },
+    /// Watch a view: [`Input::View`] comes with its present value, and with each new one. A watch of
+    /// the same name is replaced.
+    Watch {
+        /// The session's name for it.
+        watch: WatchId,
+        /// Which view, by the name that its adapter gave it.
+        view: &'static str,
+        /// Of what, in the view's own form, e.g. a chat's id.
+        key: Arc<str>,
+    },
+    /// End a watch; nothing of it is delivered any more.
+    Unwatch(WatchId),
     /// Publish; answered by [`Input::Published`] with the same tag.
     Publish {
         /// The session's own name for it.
@@ -352,6 +382,18 @@ pub enum Refusal {
     TooMany,
 }
 
+/// Why a view is not watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewRefusal {
+    /// No view of this name is hosted here, or it stands on too many others.
+    #[error("there is no such view")]
+    Unknown,
+    /// The connection watches as much as it may, or the instance has as many views as it may have.
+    #[error("too many views are watched")]
+    TooMany,
+}
+
 /// Why and with what a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -428,6 +470,12 @@ impl Actions {
             topics: vec![topic],
             from: Start::From(from),
         });
+    }
+
+    /// Watches a view.
+    pub fn watch(&mut self, watch: WatchId, view: &'static str, key: impl Into<Arc<str>>) {
+        let key = key.into();
+        self.push(Action::Watch { watch, view, key });
     }
 
     /// Closes with a code and a reason.

@@ -26,8 +26,9 @@ use crate::limits::{GOODBYE, Limits};
 use crate::metrics::Metrics;
 use crate::probe::{ProbeState, Prober, is_own};
 use crate::reader::Reader;
-use crate::records::{Registrar, Rules, deadlines, outbox, owners};
+use crate::records::{Registrar, Rules, deadlines, indexes, outbox, owners};
 use crate::trace::Traces;
+use crate::views::registry::Views;
 use crate::window::Window;
 
 pub use reading::ReadPage;
@@ -42,7 +43,7 @@ pub struct HubOptions {
     pub limits: Limits,
     /// Which roots are placed by another key than the topic itself.
     pub ownership: Vec<Ownership>,
-    /// What adapters bring beside their routes: record kinds, rules for foreign drafts.
+    /// What adapters bring beside their routes: record kinds, views, rules for foreign drafts.
     pub rules: Rules,
 }
 
@@ -68,6 +69,7 @@ struct Inner {
     window: Arc<Window>,
     judge: Judge,
     registrar: Registrar,
+    views: Views,
     metrics: Metrics,
     state: Arc<TailState>,
     probe: Arc<ProbeState>,
@@ -177,6 +179,7 @@ impl Hub {
         tasks.spawn(stop.clone().run_until_cancelled_owned(prober.run()));
         let named = Arc::new(Named::new(UNNAMED, &metrics));
         let registrar = Registrar::new(&options.rules, log.partitions(), registry)?;
+        let views = Views::new(&options.rules.views, registry)?;
         let heads = heads::Heads::new(log.partitions());
         let inner = Arc::new(Inner {
             log,
@@ -188,6 +191,7 @@ impl Hub {
             window,
             judge,
             registrar,
+            views,
             metrics,
             state,
             probe,
@@ -207,6 +211,7 @@ impl Hub {
             outbox::run(hub.clone()).boxed(),
             owners::beat(hub.clone()).boxed(),
             owners::sweep(hub.clone()).boxed(),
+            indexes::sweep(hub.clone()).boxed(),
         ] {
             let stop = hub.0.stop.clone();
             hub.0.tasks.spawn(stop.run_until_cancelled_owned(task));
@@ -456,6 +461,15 @@ impl Hub {
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.0.tasks
+    }
+
+    /// Cancelled when the hub ends.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    pub(crate) fn views(&self) -> &Views {
+        &self.0.views
     }
 
     pub(crate) fn registrar(&self) -> &Registrar {

@@ -9,7 +9,7 @@
 //! In reading order: [`hub`] is the handle; [`follow`] tails the log into the [`window`]; [`reader`]
 //! is a connection's set of subscriptions, each of which is a [`subscription`]; [`judge`] asks the
 //! log for verdicts on behalf of all who wait; [`records`] decides commands and deadlines and
-//! relays outboxes; [`limits`] holds every bound.
+//! relays outboxes; [`views`] keeps what is derived from records; [`limits`] holds every bound.
 //!
 //! What is absent: no HTTP, no socket, no adapter and no concrete log is named here.
 
@@ -24,6 +24,7 @@ pub mod reader;
 pub mod records;
 pub mod subscription;
 pub mod trace;
+pub mod views;
 pub mod wake;
 pub mod window;
 
@@ -33,3 +34,5 @@ pub use metrics::Slow;
 pub use probe::Probe;
 pub use reader::{Delivery, Reader};
 pub use records::Rules;
+pub use records::indexes::Indexed;
+pub use views::{Depends, View, ViewError, Viewing};

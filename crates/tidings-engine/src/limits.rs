@@ -114,3 +114,42 @@ pub const CALL_TRIES: u32 = 3;
 
 /// How long one try may take: all of them together stay within the relay lease.
 pub const CALL_PATIENCE_MAX: Duration = Duration::from_secs(3);
+
+/// Records of one listing over all partitions ([`Hub::list`](crate::Hub::list)): more than anybody
+/// looks at, and few enough to be held in memory once per change.
+pub const LIST_MAX: usize = 10_000;
+
+/// Bytes of documents in one listing: a page of each of 16 partitions.
+pub const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The least that a listing asks a partition for: less would only be more round trips.
+pub const LIST_PAGE_MIN: usize = 32;
+
+/// How often indexes are gone through for what has ended and that nobody has listed since: it only
+/// takes room.
+pub const INDEX_SWEEP: Duration = Duration::from_secs(600);
+
+/// Pause between two pages of that, so that it is not noticed.
+pub const INDEX_SWEEP_PAUSE: Duration = Duration::from_millis(50);
+
+/// Views of one instance that are held or were a moment ago. Each has a task of about two
+/// kilobytes, and is told of its topics' events; their keys may come from clients.
+pub const VIEWS_MAX: usize = 10_000;
+
+/// Views over views over views; a circle ends here.
+pub const VIEW_DEPTH_MAX: usize = 4;
+
+/// The least time between two computations of a view. A burst of changes costs twenty computations a
+/// second, and a view over three others still shows the last one within 250 ms.
+pub const VIEW_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a view lives that nobody holds any more: who asks every second shares one.
+pub const VIEW_LINGERS: Duration = Duration::from_secs(2);
+
+/// How long one computation may take before it is given up and tried again: longer than the log takes
+/// to say that it is away.
+pub const VIEW_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a view is computed though nothing was heard, unless it says otherwise: what changes by
+/// itself, e.g. a record whose lifetime ends, makes no event.
+pub const VIEW_RECHECK: Duration = Duration::from_secs(10);

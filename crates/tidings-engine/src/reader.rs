@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tidings_core::{
     At, Batch, BoxFuture, Cursor, EventId, From, PageLimit, Printed, Refusal, Start, SubId, Topic,
-    TopicSet, Verdict,
+    TopicSet, Verdict, ViewRefusal, ViewValue, WatchId,
 };
 
 use crate::hub::Hub;
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::subscription::{Answer, Ask, Mode, Question, Step, Subscription};
+use crate::views::live::Hold;
 use crate::wake::Wake;
 
-/// All subscriptions and fetches of one connection.
+/// All subscriptions, fetches and watches of one connection.
 pub struct Reader {
     hub: Hub,
     /// Distinguishes this connection in the window's lists.
@@ -25,6 +26,9 @@ pub struct Reader {
     turn: usize,
     /// At most one question to the log at a time: a connection is one reader.
     asking: Option<Asking>,
+    watches: Vec<(WatchId, Hold)>,
+    /// Whether any of them may have something new.
+    views_rung: bool,
 }
 
 struct Asking {
@@ -47,6 +51,8 @@ pub enum Delivery {
     Flash(SubId, Vec<Arc<dyn Printed>>),
     /// Nothing newer at the moment.
     CaughtUp(SubId, At),
+    /// What a watched view is now.
+    View(WatchId, ViewValue),
     /// A fetch is at its end; a verdict other than `ok` means that it brought nothing.
     Fetched(SubId, Verdict),
 }
@@ -56,6 +62,7 @@ impl std::fmt::Debug for Reader {
         f.debug_struct("Reader")
             .field("number", &self.number)
             .field("subscriptions", &self.subscriptions.len())
+            .field("watches", &self.watches.len())
             .finish()
     }
 }
@@ -70,6 +77,8 @@ impl Reader {
             subscriptions: Vec::new(),
             turn: 0,
             asking: None,
+            watches: Vec::new(),
+            views_rung: false,
         }
     }
 
@@ -122,7 +131,7 @@ impl Reader {
         mode: Mode,
     ) -> Result<(), Refusal> {
         self.unsubscribe(sub);
-        if self.subscriptions.len() >= self.hub.limits().subscriptions_per_connection {
+        if self.is_full() {
             return Err(Refusal::TooMany);
         }
         let mut subscription = Subscription::new(sub, set, start, mode);
@@ -133,6 +142,45 @@ impl Reader {
         self.subscriptions.push(subscription);
         self.wake.ring();
         Ok(())
+    }
+
+    /// Watches and subscriptions have one bound: each is looked at when the connection is woken.
+    fn is_full(&self) -> bool {
+        let most = self.hub.limits().subscriptions_per_connection;
+        self.subscriptions.len() + self.watches.len() >= most
+    }
+
+    /// Watches a view: its present value comes first, then each new one; never more than one waits.
+    /// A watch of the same name is replaced.
+    ///
+    /// # Errors
+    /// [`ViewRefusal`].
+    pub fn watch(&mut self, watch: WatchId, view: &str, key: &str) -> Result<(), ViewRefusal> {
+        self.unwatch(watch);
+        if self.is_full() {
+            return Err(ViewRefusal::TooMany);
+        }
+        let hold = self.hub.hold(view, key, &self.wake)?;
+        self.watches.push((watch, hold));
+        self.views_rung = true;
+        self.wake.ring();
+        Ok(())
+    }
+
+    /// Ends a watch. Nothing of it is delivered any more.
+    pub fn unwatch(&mut self, watch: WatchId) {
+        self.watches.retain(|(one, _)| *one != watch);
+    }
+
+    /// The next new value of a watched view.
+    fn look_at_views(&mut self) -> Option<Delivery> {
+        if !self.views_rung {
+            return None;
+        }
+        let mut watches = self.watches.iter_mut();
+        let new = watches.find_map(|(watch, hold)| Some(Delivery::View(*watch, hold.newer()?)));
+        self.views_rung = new.is_some();
+        new
     }
 
     /// Ends a subscription or a fetch. Nothing of it is delivered any more.
@@ -181,6 +229,12 @@ impl Reader {
                 for one in &mut self.subscriptions {
                     one.look_again();
                 }
+                self.views_rung = true;
+            }
+            // First: there are few of them, and a client that reads its way through a backlog must
+            // not wait for its end to see them.
+            if let Some(delivery) = self.look_at_views() {
+                return Poll::Ready(delivery);
             }
             if let Some(delivery) = self.look() {
                 return Poll::Ready(delivery);

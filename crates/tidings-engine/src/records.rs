@@ -1,11 +1,12 @@
 //! Records in the hub: commands are decided and committed, deadlines fire, outboxes are relayed.
 //!
 //! In reading order: [`command`] loads, decides and commits; [`deadlines`] fires what has passed;
-//! [`outbox`] delivers what a commit handed to somewhere else; [`owners`] holds this instance's lease
+//! [`indexes`] lists what stands in an index; [`outbox`] delivers what a commit handed to somewhere else; [`owners`] holds this instance's lease
 //! and handles what others lost with theirs. Every instance does all of it, none leads: the log's atomic steps decide who was first.
 
 pub(crate) mod command;
 pub(crate) mod deadlines;
+pub(crate) mod indexes;
 pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod owners;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use tidings_core::{Ingest, Outside, Partition, Partitions, RecordKey, RecordKind, RelayId};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
+use crate::views::View;
 use metrics::RecordMetrics;
 use owners::Life;
 
@@ -35,14 +37,18 @@ pub struct Rules {
     pub ingest: Vec<(&'static str, Arc<dyn Ingest>)>,
     /// What calls servers outside.
     pub outside: Option<Arc<dyn Outside>>,
+    /// Every view of this instance.
+    pub views: Vec<Arc<dyn View>>,
 }
 
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
         let ingest: Vec<_> = self.ingest.iter().map(|(root, _)| root).collect();
+        let views: Vec<_> = self.views.iter().map(|view| view.name()).collect();
         f.debug_struct("Rules")
             .field("kinds", &kinds)
+            .field("views", &views)
             .field("ingest", &ingest)
             .field("outside", &self.outside)
             .finish()
@@ -100,6 +106,22 @@ impl Registrar {
 
     pub(crate) fn kind(&self, name: &str) -> Option<&Arc<dyn RecordKind>> {
         self.kinds.get(name)
+    }
+
+    /// Whether a kind has declared an index.
+    pub(crate) fn is_index(&self, kind: &str, index: &str) -> bool {
+        let kind = self.kinds.get(kind);
+        kind.is_some_and(|kind| kind.indexes().contains(&index))
+    }
+
+    /// Every kind's indexes.
+    pub(crate) fn indexes(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let kinds = self.kinds.values();
+        let indexes = kinds.flat_map(|kind| {
+            let indexes = kind.indexes().iter();
+            indexes.map(|index| (Arc::from(kind.name()), Arc::from(*index)))
+        });
+        indexes.collect()
     }
 
     /// The names of the kinds that are hosted here.

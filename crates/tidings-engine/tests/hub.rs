@@ -77,6 +77,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<(String, String)>, Stri
             Delivery::Subscribed(_, at) | Delivery::CaughtUp(_, at) => cursor = at.print(),
             Delivery::Fetched(..) => panic!("nothing was fetched"),
             Delivery::Flash(..) => panic!("nothing was flashed"),
+            Delivery::View(..) => panic!("nothing is watched"),
         }
     }
     (taken, cursor)

@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_core::{
     Appended, Beat, BoxFuture, Command, CommandError, Commit, CommitOutcome, Decision, Draft, Due,
-    EventId, EventLog, Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page,
-    PageLimit, Partition, Partitions, Placed, Record, RecordKey, RecordKind, Records, Relay,
-    RelayId, State, Tail, Topic, Trigger, Verdict,
+    EventId, EventLog, Filled, From, Head, IncarnationId, Listing, LogError, Orphan, OutboxId,
+    Page, PageLimit, Partition, Partitions, Placed, Rank, Record, RecordKey, RecordKind, Records,
+    Relay, RelayId, State, Tail, Topic, Trigger, Verdict,
 };
 use tidings_engine::{Hub, HubOptions, Limits, Ownership, Rules};
 use tidings_log_memory::{MemoryLog, MemoryOptions, SystemClock};
@@ -192,6 +192,17 @@ impl Records for Cut {
         commit: Commit,
     ) -> BoxFuture<'_, Result<CommitOutcome, LogError>> {
         handed_on!(self.commit(partition, commit))
+    }
+
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>> {
+        handed_on!(self.list(partition, kind, index, after, limit))
     }
 
     fn due(

@@ -166,6 +166,7 @@ async fn hub(log: &Arc<MemoryLog>, outside: Option<Arc<dyn Outside>>) -> Hub {
             kinds: vec![account.clone()],
             ingest: vec![("bank", account)],
             outside,
+            ..Rules::default()
         },
         ..HubOptions::default()
     };

@@ -23,6 +23,7 @@ pub use reading::parameters;
 pub use sessions::session;
 pub use stored::{entries, ingest};
 pub use tidings_adapter_airsend::fuzz_frame as airsend_frame;
+pub use tidings_adapter_burokratt::fuzz_ids_and_bodies as burokratt;
 pub use tokens::{keys, token};
 
 /// A fuzz target.
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("topic", topic),
     target("cursor", cursor),
     target("publish", publish),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 12] = [
     target("ingest", ingest),
     target("session", session),
     target("airsend_frame", airsend_frame),
+    target("burokratt", burokratt),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tidings_core::{
     Action, Actions, At, Batch, Cursor, Draft, Event, EventId, Input, Now, Partitions, Placed,
-    Prev, Printed, Received, Session, SubId, TimerId, Topic, TopicSet, Verdict,
+    Prev, Printed, Received, Session, SubId, TimerId, Topic, TopicSet, Verdict, ViewRefusal,
+    WatchId,
 };
 use tidings_engine::delivered::Delivered;
 use tidings_server::fuzz::{self, Kind};
@@ -83,7 +84,10 @@ impl Talk {
                 5 => self.give(Input::Draining),
                 6 => self.verdict(sub, Verdict::Expired),
                 7 => self.verdict(sub, Verdict::Diverged),
-                8 => self.give(Input::Woken),
+                8 => self.give(Input::Unwatched {
+                    watch: WatchId(0),
+                    refusal: ViewRefusal::Unknown,
+                }),
                 9 => self.give(Input::Closed),
                 10 => {
                     let (line, after) = crate::first_line(rest);

@@ -114,7 +114,9 @@ macro_rules! replays {
     };
 }
 
-replays! { topic cursor publish lines parameters credentials token keys entries ingest session airsend_frame }
+replays! {
+    topic cursor publish lines parameters credentials token keys entries ingest session airsend_frame burokratt
+}
 
 #[test]
 fn every_target_has_its_binary_its_seeds_and_its_test() -> Result<()> {

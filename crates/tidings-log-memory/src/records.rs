@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::limits::PAGE_EVENTS_MAX;
+use tidings_core::record::check_index;
 use tidings_core::{
-    Beat, BoxFuture, Commit, CommitOutcome, Due, Event, IncarnationId, LogError, Orphan, OutboxId,
-    Partition, Record, RecordKey, Records, Relay, RelayId,
+    Beat, BoxFuture, Commit, CommitOutcome, Due, Event, IncarnationId, Listing, LogError, Orphan,
+    OutboxId, Partition, Rank, Record, RecordKey, Records, Relay, RelayId,
 };
 use tokio::task::consume_budget;
 
@@ -16,6 +17,7 @@ use crate::MemoryLog;
 use crate::append::{entry, flash, flashes, needed, store};
 use crate::shared::{Changed, Shared};
 
+mod indexes;
 mod outbox;
 mod owners;
 mod shelf;
@@ -47,6 +49,24 @@ impl Records for MemoryLog {
             consume_budget().await;
             commit.check()?;
             self.0.commit(partition, commit)
+        })
+    }
+
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>> {
+        Box::pin(async move {
+            consume_budget().await;
+            check_index(&kind, &index)?;
+            let limit = limit.clamp(1, PAGE_EVENTS_MAX);
+            let now_ms = self.0.moment().now_ms;
+            let shelf = self.0.slot(partition)?.shelf.lock();
+            Ok(shelf.records.list(&kind, &index, after, limit, now_ms))
         })
     }
 

@@ -105,6 +105,19 @@ const NOTICED: &[(Flaw, &str)] = &[
     (DueUnbounded, "due_brings_the_earliest_of_the_kinds_asked"),
     (DueUnordered, "due_brings_the_earliest_of_the_kinds_asked"),
     (DueOfOneKind, "due_brings_the_earliest_of_the_kinds_asked"),
+    (RanksComeLater, "an_index_changes_with_its_commit"),
+    (RanksComeBack, "ranks_go_with_their_record"),
+    (RanksComeBack, "what_has_ended_is_not_listed"),
+    (RanksAreKeptByNobody, "ranks_go_with_their_record"),
+    (PutsUnrank, "ranks_are_set_moved_and_taken_back"),
+    (ListsWhatIsGone, "ranks_go_with_their_record"),
+    (ListsWhatIsGone, "what_has_ended_is_not_listed"),
+    (ListsWhatIsGone, "a_lost_rank_never_was"),
+    (ListsByRankOnly, "an_index_lists_by_rank_and_id"),
+    (ListsTiesBackwards, "an_index_lists_by_rank_and_id"),
+    (ListsUnbounded, "listings_keep_their_bounds"),
+    (PagesSkipTies, "an_index_lists_by_rank_and_id"),
+    (IndexesAreOne, "an_index_lists_by_rank_and_id"),
     (OutboxReversed, "an_outbox_keeps_the_order_of_commits"),
     (IndexesFromOne, "an_outbox_keeps_the_order_of_commits"),
     (RelaysTogether, "one_relay_at_a_time"),
@@ -194,6 +207,7 @@ impl Sitting for Seat {
                 flaw: self.flaw,
                 retention: self.retention,
                 held: parking_lot::Mutex::default(),
+                ranked: parking_lot::Mutex::default(),
             }) as Arc<dyn EventLog>)
         })
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use records_model::history::{History, Step, histories};
-use records_model::plain::{KINDS, Plain, keys};
+use records_model::plain::{INDEXES, KINDS, Plain, keys};
 use tidings_core::{
     Commit, CommitId, CommitOutcome, EventLog as _, From, LogError, PageLimit, Partition,
     Partitions, Placed, Records as _, RelayId, Topic, Version,
@@ -98,6 +98,21 @@ async fn check(log: &MemoryLog, plain: &Plain) {
     for limit in [3, 500] {
         let due = log.due(HERE, kinds.clone(), limit).await;
         assert_eq!(due.expect("in memory"), plain.due(limit));
+    }
+    for (index, name) in INDEXES.into_iter().enumerate() {
+        for (kind, limit) in [(KINDS[0], 1), (KINDS[1], 2), (KINDS[0], 500)] {
+            let (mut listed, mut after) = (Vec::new(), None);
+            loop {
+                let page = log.list(HERE, kind.into(), name.into(), after, limit).await;
+                let page = page.expect("in memory");
+                listed.extend(page.entries);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(listed, plain.listed(kind, index));
+        }
     }
     let depth = log.outbox_depth(HERE).await.expect("in memory");
     assert_eq!(depth, plain.depth());

@@ -73,10 +73,23 @@ impl Keys {
         format!("{}dd:{short}", self.stem(partition))
     }
 
-    /// Hash: a record's version and document; its lifetime is the key's.
+    /// Hash: a record's version and document, and under `i:<index>` where it stands in an index; its
+    /// lifetime is the key's.
     pub(crate) fn record(&self, partition: Partition, key: &RecordKey) -> String {
-        let RecordKey { kind, id } = key;
-        format!("{}rec:{kind}:{id}", self.stem(partition))
+        let mut name = self.records(partition, &key.kind);
+        name.push_str(&key.id);
+        name
+    }
+
+    /// What the names of all records of a kind begin with.
+    pub(crate) fn records(&self, partition: Partition, kind: &str) -> String {
+        format!("{}rec:{kind}:", self.stem(partition))
+    }
+
+    /// Sorted set, all of one score: `<index>:<rank>:<id>` of every record of a kind that stands in
+    /// an index, so that one index stands together and in order.
+    pub(crate) fn indexes(&self, partition: Partition, kind: &str) -> String {
+        format!("{}idx:{kind}", self.stem(partition))
     }
 
     /// Hash: the names and times of a record's deadlines. Beside the record, because they stand

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tidings_core::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, RECORDS_PER_COMMIT_MAX};
+use tidings_core::record::check_index;
 use tidings_core::{
-    Beat, BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, IncarnationId,
-    LogError, Orphan, OutboxEntry, OutboxId, Partition, Record, RecordKey, Records, Relay, RelayId,
-    Version,
+    Beat, BoxFuture, Clock, Commit, CommitId, CommitOutcome, Deadline, Due, IncarnationId, Listing,
+    LogError, Orphan, OutboxEntry, OutboxId, Partition, Rank, Record, RecordKey, Records, Relay,
+    RelayId, Version,
 };
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use crate::scripts::{DEPTH, DUE, LOAD, RELAY};
 use crate::topology::Topology;
 
 mod commit;
+mod index;
 mod item;
 mod owners;
 
@@ -119,6 +121,22 @@ impl Records for RedisLog {
             self.checked(std::iter::once(partition))?;
             commit.check()?;
             self.recording.commit(partition, commit).await
+        })
+    }
+
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>> {
+        Box::pin(async move {
+            self.checked(std::iter::once(partition))?;
+            check_index(&kind, &index)?;
+            let limit = limit.clamp(1, PAGE_EVENTS_MAX);
+            self.page_of(partition, &kind, &index, after, limit).await
         })
     }
 

@@ -54,6 +54,8 @@ pub(crate) static ORPHANS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/orphans.lua")));
 pub(crate) static LOAD: LazyLock<Script> =
     LazyLock::new(|| Script::new(reading!("scripts/load.lua")));
+pub(crate) static LIST: LazyLock<Script> =
+    LazyLock::new(|| Script::new(reading!("scripts/list.lua")));
 pub(crate) static DUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(reading!("scripts/due.lua")));
 pub(crate) static DEPTH: LazyLock<Script> =

@@ -4,6 +4,7 @@
 use serde::de::DeserializeOwned;
 use tidings_adapter::Adapter;
 use tidings_adapter_airsend::{Airsend, AirsendOptions};
+use tidings_adapter_burokratt::{Burokratt, BurokrattOptions};
 use tidings_adapter_zaikio::{Zaikio, ZaikioOptions};
 
 use crate::app::Part;
@@ -11,14 +12,17 @@ use crate::config::Mistakes;
 use crate::config::report::Mistake;
 
 /// Their names, in the order of their ports.
-pub(crate) const NAMES: [&str; 2] = ["zaikio", "airsend"];
+pub(crate) const NAMES: [&str; 3] = ["zaikio", "airsend", "burokratt"];
 
 /// How each is made of its part of the configuration.
 pub(crate) fn parts() -> Vec<Part> {
-    let [zaikio, airsend] = NAMES;
+    let [zaikio, airsend, burokratt] = NAMES;
     vec![
         part(zaikio, |options: ZaikioOptions| Zaikio::new(options)),
         part(airsend, |options: AirsendOptions| Airsend::new(options)),
+        part(burokratt, |options: BurokrattOptions| {
+            Burokratt::new(options)
+        }),
     ]
 }
 

@@ -38,6 +38,7 @@ mod documents;
 mod faults;
 mod filling;
 mod flashing;
+mod indexing;
 mod ledger;
 mod losses;
 mod outbox;
@@ -372,6 +373,17 @@ table! {$
         a_moved_deadline_is_gone: Nothing,
         deadlines_go_with_their_record: Nothing,
         a_deadline_needs_no_record: Nothing,
+    }
+    indexing {
+        an_index_lists_by_rank_and_id: Nothing,
+        ranks_are_set_moved_and_taken_back: Nothing,
+        ranks_go_with_their_record: Nothing,
+        what_has_ended_is_not_listed: Nothing,
+        an_index_changes_with_its_commit: Nothing,
+        listings_keep_their_bounds: Nothing,
+        strange_ranks_are_refused: Nothing,
+        a_restart_keeps_indexes: Restarts,
+        a_lost_rank_never_was: Loses,
     }
     outbox {
         an_outbox_keeps_the_order_of_commits: Nothing,

@@ -13,7 +13,8 @@
 //!
 //! [`check`] plays the inputs to a fresh session and compares the actions. With `UPDATE_EXPECT=1` it
 //! writes what the session did into the file instead. `@` moves the clock; places are written
-//! `topic=ms`, events `topic ms kind data`, and everything stands in partition 0.
+//! `topic=ms`, events `topic ms kind data`, and everything stands in partition 0. A view's value,
+//! `view 3 {"n":1}`, is its print; whoever looks into it finds the same `Bytes`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
 use tidings_core::{
     Action, Actions, Appended, At, Batch, Cursor, CursorError, Event, EventId, Frame, FrameKind,
     From, Input, Now, Outcome, Partition, Placed, Prev, Printed, Received, Refusal, Session, Start,
-    SubId, TimerId, Topic, TopicSet, Verdict,
+    SubId, TimerId, Topic, TopicSet, Verdict, ViewRefusal, ViewValue, WatchId,
 };
 use tidings_engine::delivered::Delivered;
 
@@ -100,7 +102,18 @@ fn feed(session: &mut impl Session, now: Now, line: &str, actions: &mut Actions)
         "binary" => give(Input::Frame(Received::Binary(rest.as_bytes()))),
         "draining" => give(Input::Draining),
         "too-slow" => give(Input::TooSlow),
-        "woken" => give(Input::Woken),
+        "view" => {
+            let (watch, printed) = rest.split_once(' ').context("watch and value")?;
+            let printed = Bytes::from(printed.to_owned());
+            give(Input::View {
+                watch: WatchId(watch.parse()?),
+                value: &ViewValue::new(printed.clone(), printed),
+            });
+        }
+        "unwatched" => give(Input::Unwatched {
+            watch: WatchId(rest.parse()?),
+            refusal: ViewRefusal::Unknown,
+        }),
         "closed" => give(Input::Closed),
         "timer" => give(Input::Timer(TimerId(rest.parse()?))),
         "subscribed" | "level" => {
@@ -262,6 +275,10 @@ fn print(action: &Action) -> String {
                 String::from_utf8_lossy(&draft.data)
             )
         }
+        Action::Watch { watch, view, key } => {
+            format!("watch {} {view} {key}", watch.0).trim_end().into()
+        }
+        Action::Unwatch(watch) => format!("unwatch {}", watch.0),
         Action::SetTimer { timer, after } => format!("timer {} after {after:?}", timer.0),
         Action::ClearTimer(timer) => format!("no timer {}", timer.0),
         Action::Respond { status, headers } => {
@@ -314,6 +331,9 @@ mod tests {
                 Input::Frame(Received::Text(text)) => actions.send_text(text.to_owned()),
                 Input::Events { batch, .. } => actions.send_text(batch.after().print()),
                 Input::Timer(_) => actions.send_text(format!("{:?}", now.uptime)),
+                Input::Opened => actions.watch(WatchId(3), "a.view", "k"),
+                Input::View { value, .. } => actions.send_text(value.printed().clone()),
+                Input::Unwatched { watch, .. } => actions.push(Action::Unwatch(watch)),
                 _ => {}
             }
         }
@@ -323,6 +343,9 @@ mod tests {
     fn what_the_session_does_stands_behind_each_input() {
         let script = "# a comment\n> text hi\n< something else\n@ 1.5s\n> timer 3\n> events 0 a=1 | a 2 k {}\n";
         let played = "# a comment\n> text hi\n< send \"hi\"\n@ 1.5s\n> timer 3\n< send \"1.5s\"\n> events 0 a=1 | a 2 k {}\n< send \"0000000000002-0000\"\n";
+        assert_eq!(play(script, Echo).expect("understood"), played);
+        let script = "> opened\n> view 3 {}\n> unwatched 3\n";
+        let played = "> opened\n< watch 3 a.view k\n> view 3 {}\n< send \"{}\"\n> unwatched 3\n< unwatch 3\n";
         assert_eq!(play(script, Echo).expect("understood"), played);
         assert!(play("> nonsense\n", Echo).is_err());
         assert!(play("> events 0 a=1\n", Echo).is_err());

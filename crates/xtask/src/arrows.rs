@@ -261,6 +261,8 @@ mod tests {
             ("tidings-server", "tidings-log-redis"),
             ("tidings-server", "tidings-adapter-zaikio"),
             ("tidings-server", "tidings-adapter-airsend"),
+            ("tidings-server", "tidings-adapter-burokratt"),
+            ("tidings-fuzz", "tidings-adapter-burokratt"),
             ("tidings-fuzz", "tidings-adapter-airsend"),
             ("tidings-tests", "tidings-server"),
             ("tidings-engine", "tokio"),

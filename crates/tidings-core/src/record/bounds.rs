@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Commit, Deadline, OUTBOX_ITEM_BYTES_MAX, OutboxItem, RecordKey};
+use super::{Commit, Deadline, OUTBOX_ITEM_BYTES_MAX, OutboxItem, RANK_MAX, RecordKey};
 use crate::draft::{Attributes, Draft};
 use crate::id::EventId;
 use crate::limits::{
@@ -27,6 +27,7 @@ impl Commit {
         let keys: HashSet<&RecordKey> = expected.chain(written).collect();
         most("records", keys.len(), RECORDS_PER_COMMIT_MAX)?;
         most("deadlines", self.deadlines.len(), EFFECTS_PER_COMMIT_MAX)?;
+        most("ranks", self.ranks.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("drafts", self.drafts.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("flash events", self.flash.len(), EFFECTS_PER_COMMIT_MAX)?;
         most("outbox entries", self.outbox.len(), EFFECTS_PER_COMMIT_MAX)?;
@@ -48,6 +49,17 @@ impl Commit {
             set.record.check()?;
             word("deadline", &set.name)?;
             set.at_ms.map_or(Ok(()), time)?;
+        }
+        for set in &self.ranks {
+            set.record.check()?;
+            word("index", &set.index)?;
+            if let Some(rank) = set.rank
+                && rank > RANK_MAX
+            {
+                return Err(LogError::Refused(format!(
+                    "the rank {rank} is not below 2^53"
+                )));
+            }
         }
         distinct_keys(&self.drafts)?;
         self.outbox.iter().try_for_each(OutboxItem::check)
@@ -134,6 +146,15 @@ pub fn check_flash(drafts: &[Draft]) -> Result<(), LogError> {
         .try_for_each(|draft| most("bytes in a flash event", draft.data.len(), FLASH_BYTES_MAX))
 }
 
+/// Checks the names of a listing, as all logs do.
+///
+/// # Errors
+/// [`LogError::Refused`].
+pub fn check_index(kind: &str, index: &str) -> Result<(), LogError> {
+    word("kind", kind)?;
+    word("index", index)
+}
+
 /// Of two drafts under one key the second is a duplicate whose first has no id yet: whoever decided
 /// so was mistaken.
 fn distinct_keys(drafts: &[Draft]) -> Result<(), LogError> {
@@ -182,7 +203,7 @@ fn most(what: &str, count: usize, most: usize) -> Result<(), LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{CommitId, IncarnationId, Put, SetDeadline};
+    use crate::record::{CommitId, IncarnationId, Put, SetDeadline, SetRank};
 
     #[test]
     fn an_owner_commits_itself() {
@@ -226,5 +247,24 @@ mod tests {
         assert!(at(None).is_ok());
         assert!(at(Some(EventId::MS_MAX)).is_ok());
         assert!(at(Some(EventId::MS_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn ranks_are_exact_and_indexes_are_named() {
+        let check = |index: &str, rank| {
+            let mut commit = Commit::new(CommitId(1));
+            commit.ranks.push(SetRank {
+                record: RecordKey::new("a", "1"),
+                index: index.into(),
+                rank,
+            });
+            commit.check().is_ok()
+        };
+        assert!(check("waiting", None) && check("waiting", Some(RANK_MAX)));
+        assert!(!check("waiting", Some(RANK_MAX + 1)));
+        assert!(!check("wait:ing", Some(1)) && !check("", None));
+        assert!(check_index("a.kind", "waiting").is_ok());
+        assert!(check_index("a kind", "waiting").is_err());
+        assert!(check_index("a.kind", "wait;ing").is_err());
     }
 }

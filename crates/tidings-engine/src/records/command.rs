@@ -8,7 +8,7 @@ use tidings_core::limits::{
     EFFECTS_PER_COMMIT_MAX, FLASH_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ID_BYTES_MAX,
     RECORDS_PER_COMMIT_MAX,
 };
-use tidings_core::record::COMMIT_REMEMBERED;
+use tidings_core::record::{COMMIT_REMEMBERED, RANK_MAX};
 use tidings_core::{
     Appended, Call, CallAnswer, CallError, Command, CommandError, Commit, CommitId, CommitOutcome,
     Deadline, Decided, Decision, Draft, Ingested, LogError, Orphan, Partition, Record, RecordKey,
@@ -281,6 +281,7 @@ impl Hub {
             decision.flash.len(),
             decision.outbox.len(),
             decision.deadlines.len(),
+            decision.ranks.len(),
         ];
         if effects.iter().any(|count| *count > EFFECTS_PER_COMMIT_MAX)
             || decision.puts.len() + decision.removes.len() > RECORDS_PER_COMMIT_MAX
@@ -300,6 +301,15 @@ impl Hub {
                     put.key.kind,
                     put.document.len()
                 ));
+            }
+        }
+        for set in &decision.ranks {
+            if !self.registrar().is_index(&set.record.kind, &set.index) {
+                let (kind, index) = (&set.record.kind, &set.index);
+                return undecided(format!("`{kind}` has no index `{index}`"));
+            }
+            if set.rank.is_some_and(|rank| rank > RANK_MAX) {
+                return undecided("a rank is not below 2^53".into());
             }
         }
         for draft in &decision.flash {
@@ -330,6 +340,7 @@ fn commit(case: &Case<'_>, seen: Vec<(RecordKey, Version)>, decision: Decision) 
         puts: decision.puts,
         removes: decision.removes,
         deadlines: decision.deadlines,
+        ranks: decision.ranks,
         drafts: decision.drafts,
         flash: decision.flash,
         outbox: decision.outbox,

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tidings_core::limits::PAGE_BYTES_MAX;
 use tidings_core::record::OUTLIVES_DEADLINE;
 use tidings_core::{
-    Appended, Commit, CommitId, CommitOutcome, Committed, Deadline, Due, Outcome, Put, Record,
-    RecordKey, SetDeadline, Version,
+    Appended, Commit, CommitId, CommitOutcome, Committed, Deadline, Due, Listed, Listing, Outcome,
+    Put, Rank, Record, RecordKey, SetDeadline, SetRank, Version,
 };
 
+use super::indexes::{Indexes, Ranks};
 use super::millis;
 use super::outbox::Outbox;
 use super::owners::Owners;
@@ -33,6 +35,7 @@ pub(crate) struct RecordShelf {
     deadlines: HashMap<RecordKey, BTreeMap<Arc<str>, u64>>,
     /// The same deadlines by kind and time.
     due: HashMap<Arc<str>, BTreeSet<Standing>>,
+    indexes: Indexes,
     results: HashMap<CommitId, Remembered>,
     /// What ends by time, by its end: there until this millisecond, not at it.
     ends: BTreeSet<(u64, Ending)>,
@@ -49,6 +52,14 @@ type Standing = (u64, Arc<str>, Arc<str>);
 struct Kept {
     record: Record,
     end_ms: Option<u64>,
+    /// Where it stands in indexes.
+    ranks: Ranks,
+}
+
+impl Kept {
+    fn is_there(&self, now_ms: u64) -> bool {
+        self.end_ms.is_none_or(|end_ms| now_ms < end_ms)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -66,14 +77,13 @@ enum Ending {
 impl RecordShelf {
     /// What everything here weighs.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.outbox.bytes() + self.owners.bytes()
+        self.bytes + self.indexes.bytes() + self.outbox.bytes() + self.owners.bytes()
     }
 
     /// The record that is there now.
     pub(super) fn get(&self, key: &RecordKey, now_ms: u64) -> Option<&Record> {
         let kept = self.records.get(key)?;
-        let alive = kept.end_ms.is_none_or(|end_ms| now_ms < end_ms);
-        alive.then_some(&kept.record)
+        kept.is_there(now_ms).then_some(&kept.record)
     }
 
     /// What an earlier commit under this id came to.
@@ -121,10 +131,16 @@ impl RecordShelf {
         let puts = commit.puts.iter().map(record_weight).chain(owned);
         let deadlines = commit.deadlines.iter();
         let deadlines = deadlines.map(|set| deadline_weight(&set.record, &set.name));
+        let ranks = commit.ranks.iter();
+        let ranks = ranks.map(|set| Indexes::weigh(&set.record, &set.index));
         let outbox = commit.outbox.iter().map(Outbox::weigh);
         let result =
             RESULT_FIXED + commit.answer.len() + commit.drafts.len() * size_of::<Appended>();
-        puts.chain(deadlines).chain(outbox).sum::<usize>() + result
+        puts.chain(deadlines)
+            .chain(ranks)
+            .chain(outbox)
+            .sum::<usize>()
+            + result
     }
 
     /// Applies a commit that nothing stands against; `random` is the least distance of its version
@@ -158,6 +174,9 @@ impl RecordShelf {
         for set in commit.deadlines {
             self.set(set, now_ms);
         }
+        for set in commit.ranks {
+            self.rank(set, now_ms);
+        }
         for (index, item) in (0..).zip(commit.outbox) {
             self.outbox.push(commit.id, index, item, now_ms);
         }
@@ -177,6 +196,10 @@ impl RecordShelf {
     }
 
     fn put(&mut self, put: Put, version: Version, now_ms: u64) {
+        // What is there keeps its place in indexes; what has ended has none any more.
+        let there = self.records.get_mut(&put.key);
+        let there = there.filter(|kept| kept.is_there(now_ms));
+        let ranks = there.map_or_else(Ranks::new, |kept| std::mem::take(&mut kept.ranks));
         self.remove(&put.key);
         let end_ms = put.lifetime.map(|lifetime| {
             let own_end = now_ms.saturating_add(millis(lifetime));
@@ -192,16 +215,60 @@ impl RecordShelf {
             version,
             document: put.document,
         };
-        self.records.insert(put.key, Kept { record, end_ms });
+        let kept = Kept {
+            record,
+            end_ms,
+            ranks,
+        };
+        self.records.insert(put.key, kept);
     }
 
     fn remove(&mut self, key: &RecordKey) {
         if let Some(kept) = self.records.remove(key) {
             self.bytes -= weight_of(key, kept.record.document.len());
+            self.indexes.clear(key, &kept.ranks);
             if let Some(end_ms) = kept.end_ms {
                 self.ends.remove(&(end_ms, Ending::Record(key.clone())));
             }
         }
+    }
+
+    fn rank(&mut self, set: SetRank, now_ms: u64) {
+        let kept = self.records.get_mut(&set.record);
+        if let Some(kept) = kept.filter(|kept| kept.is_there(now_ms)) {
+            self.indexes
+                .set(&set.record, &mut kept.ranks, set.index, set.rank);
+        }
+    }
+
+    /// A page of an index.
+    pub(super) fn list(
+        &self,
+        kind: &Arc<str>,
+        index: &Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Listing {
+        let (mut entries, mut left, mut last) = (Vec::new(), PAGE_BYTES_MAX, None);
+        for (looked, place) in self.indexes.after(kind, index, after).enumerate() {
+            if looked == limit || left == 0 {
+                let next = last;
+                return Listing { entries, next };
+            }
+            let key = RecordKey::new(Arc::clone(kind), Arc::clone(&place.id));
+            if let Some(record) = self.get(&key, now_ms) {
+                left = left.saturating_sub(record.document.len());
+                entries.push(Listed {
+                    rank: place.rank,
+                    record: record.clone(),
+                    key,
+                });
+            }
+            last = Some(place);
+        }
+        let next = None;
+        Listing { entries, next }
     }
 
     fn set(&mut self, set: SetDeadline, now_ms: u64) {
@@ -294,7 +361,7 @@ impl RecordShelf {
 
     /// Drops at most `most` of what has ended, and returns the bytes that it held.
     pub(crate) fn purge(&mut self, now_ms: u64, most: usize) -> usize {
-        let before = self.bytes;
+        let before = self.bytes();
         for _ in 0..most {
             let ended = self.ends.first().filter(|(end_ms, _)| *end_ms <= now_ms);
             match ended.cloned() {
@@ -303,7 +370,7 @@ impl RecordShelf {
                 None => break,
             }
         }
-        before - self.bytes
+        before - self.bytes()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_core::{
     Appended, BoxFuture, Draft, Durability, Event, EventId, EventLog, Filled, From, Head, LogError,
-    Page, PageLimit, Partition, Partitions, Placed, Prev, Records, RelayId, Settled, Tail,
+    Page, PageLimit, Partition, Partitions, Placed, Prev, Records, RelayId, SetRank, Settled, Tail,
     TailStep, Verdict,
 };
 
@@ -82,6 +82,17 @@ pub(crate) enum Flaw {
     DueUnbounded,
     DueUnordered,
     DueOfOneKind,
+    // Indexes.
+    RanksComeLater,
+    RanksComeBack,
+    RanksAreKeptByNobody,
+    PutsUnrank,
+    ListsWhatIsGone,
+    ListsByRankOnly,
+    ListsTiesBackwards,
+    ListsUnbounded,
+    PagesSkipTies,
+    IndexesAreOne,
     // The outbox.
     OutboxReversed,
     IndexesFromOne,
@@ -116,6 +127,8 @@ pub(crate) struct FlawedLog {
     pub(crate) retention: Duration,
     /// Leases that are not given back.
     pub(crate) held: parking_lot::Mutex<HashMap<Partition, RelayId>>,
+    /// Every rank that was ever set.
+    pub(crate) ranked: parking_lot::Mutex<Vec<(Partition, SetRank)>>,
 }
 
 impl FlawedLog {

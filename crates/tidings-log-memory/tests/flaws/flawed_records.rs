@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_core::{
-    Beat, BoxFuture, Commit, CommitId, CommitOutcome, Committed, Due, IncarnationId, LogError,
-    Orphan, OutboxId, Outcome, Partition, Put, Record, RecordKey, Records, Relay, RelayId, Version,
+    Beat, BoxFuture, Commit, CommitId, CommitOutcome, Committed, Due, IncarnationId, Listed,
+    Listing, LogError, Orphan, OutboxId, Outcome, Partition, Put, Rank, Record, RecordKey, Records,
+    Relay, RelayId, Version,
 };
 
 use crate::flaws::flawed::Flaw::*;
@@ -92,6 +93,43 @@ impl FlawedLog {
                 let records = self.log.records();
                 records.orphans(partition, Vec::new(), 1).await?;
             }
+            RanksComeBack => {
+                let ranked = self.ranked.lock();
+                let put = |key: &RecordKey| commit.puts.iter().any(|put| put.key == *key);
+                let back = ranked
+                    .iter()
+                    .filter(|(at, set)| *at == partition && put(&set.record));
+                let back: Vec<_> = back.map(|(_, set)| set.clone()).collect();
+                commit.ranks.splice(..0, back);
+            }
+            RanksAreKeptByNobody => {
+                // A rank makes a record where there is none.
+                for set in &commit.ranks {
+                    let there = self.log.records().load(partition, vec![set.record.clone()]);
+                    if there.await?[0].is_none() {
+                        commit.puts.push(Put {
+                            key: set.record.clone(),
+                            document: "".into(),
+                            lifetime: None,
+                            owner: None,
+                        });
+                    }
+                }
+            }
+            PutsUnrank => {
+                let unranked = commit.puts.iter().map(|put| tidings_core::SetRank {
+                    record: put.key.clone(),
+                    index: "waiting".into(),
+                    rank: None,
+                });
+                let unranked: Vec<_> = unranked.collect();
+                commit.ranks.splice(..0, unranked);
+            }
+            IndexesAreOne => {
+                for set in &mut commit.ranks {
+                    set.index = "waiting".into();
+                }
+            }
             OwnersStay if commit.incarnation.is_none() => commit.puts.clear(),
             _ => {}
         }
@@ -124,6 +162,12 @@ impl Records for FlawedLog {
         Box::pin(async move {
             let (records, answer) = (self.log.records(), commit.answer.clone());
             let mut commit = self.worsened(partition, commit).await?;
+            let ranked = commit.ranks.iter().map(|set| (partition, set.clone()));
+            self.ranked.lock().extend(ranked);
+            let mut later = Vec::new();
+            if self.flaw == RanksComeLater {
+                later = std::mem::take(&mut commit.ranks);
+            }
             let mut early = Vec::new();
             match self.flaw {
                 CommitsInSteps => {
@@ -142,6 +186,14 @@ impl Records for FlawedLog {
                 _ => {}
             }
             let mut outcome = records.commit(partition, commit).await?;
+            if !later.is_empty() {
+                tokio::task::yield_now().await;
+                let ranks = Commit {
+                    ranks: later,
+                    ..Commit::new(CommitId(next()))
+                };
+                records.commit(partition, ranks).await?;
+            }
             if let CommitOutcome::Committed(Committed {
                 appended,
                 answer: first,
@@ -160,6 +212,59 @@ impl Records for FlawedLog {
                 }
             }
             Ok(outcome)
+        })
+    }
+
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        mut after: Option<Rank>,
+        mut limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>> {
+        Box::pin(async move {
+            match self.flaw {
+                ListsUnbounded => limit = 500,
+                PagesSkipTies => {
+                    let skipped = after.as_mut();
+                    skipped
+                        .into_iter()
+                        .for_each(|place| place.id = "\u{10ffff}".into());
+                }
+                _ => {}
+            }
+            let first = after.is_none();
+            let records = self.log.records();
+            let listing = records.list(partition, kind.clone(), index.clone(), after, limit);
+            let mut listing = listing.await?;
+            let entries = &mut listing.entries;
+            match self.flaw {
+                ListsByRankOnly => entries.sort_by_key(|one| (one.rank, one.key.id.len())),
+                ListsTiesBackwards => {
+                    entries.sort_by(|a, b| a.rank.cmp(&b.rank).then(b.key.id.cmp(&a.key.id)));
+                }
+                ListsWhatIsGone if first => {
+                    for (at, set) in &*self.ranked.lock() {
+                        let same =
+                            *at == partition && set.record.kind == kind && set.index == index;
+                        let there = entries.iter().any(|one| one.key == set.record);
+                        if let (true, false, Some(rank)) = (same, there, set.rank) {
+                            entries.push(Listed {
+                                rank,
+                                key: set.record.clone(),
+                                record: Record {
+                                    version: Version(1),
+                                    document: "".into(),
+                                },
+                            });
+                        }
+                    }
+                    entries.sort_by_key(Listed::place);
+                }
+                _ => {}
+            }
+            Ok(listing)
         })
     }
 

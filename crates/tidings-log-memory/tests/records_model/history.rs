@@ -31,6 +31,8 @@ pub(crate) struct Sketch {
     pub(crate) removes: Vec<usize>,
     /// Record, name, how far from now.
     pub(crate) deadlines: Vec<(usize, usize, Option<i64>)>,
+    /// Record, index, rank.
+    pub(crate) ranks: Vec<(usize, usize, Option<u64>)>,
     /// Dedup keys of its drafts.
     pub(crate) drafts: Vec<Option<usize>>,
     pub(crate) outbox: usize,
@@ -82,7 +84,9 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         prop::collection::vec(record(), 0..2),
         prop::collection::vec((record(), 0..2_usize, away), 0..3),
     );
+    let rank = prop::option::weighted(0.8, prop_oneof![0..3_u64, Just((1 << 53) - 1)]);
     let effects = (
+        prop::collection::vec((record(), 0..2_usize, rank), 0..4),
         prop::collection::vec(prop::option::weighted(0.2, 0..4_usize), 0..3),
         few,
     );
@@ -93,7 +97,12 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         effects,
     )
         .prop_map(
-            |(id, remember_ms, (expects, fires, puts, removes, deadlines), (drafts, outbox))| {
+            |(
+                id,
+                remember_ms,
+                (expects, fires, puts, removes, deadlines),
+                (ranks, drafts, outbox),
+            )| {
                 Sketch {
                     id,
                     remember_ms,
@@ -102,6 +111,7 @@ fn sketch() -> impl Strategy<Value = Sketch> {
                     puts,
                     removes,
                     deadlines,
+                    ranks,
                     drafts,
                     outbox,
                 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_core::record::{OUTLIVES_DEADLINE, RELAY_LEASE};
 use tidings_core::{
-    Commit, CommitId, CommitOutcome, Committed, Deadline, Dedup, Draft, Due, EventId, OutboxEntry,
-    OutboxId, OutboxItem, Outcome, Put, Record, RecordKey, Relay, RelayId, SetDeadline, Topic,
-    Version,
+    Commit, CommitId, CommitOutcome, Committed, Deadline, Dedup, Draft, Due, EventId, Listed,
+    OutboxEntry, OutboxId, OutboxItem, Outcome, Put, Record, RecordKey, Relay, RelayId,
+    SetDeadline, SetRank, Topic, Version,
 };
 
 use super::history::{Expected, Sketch};
 
+pub(crate) const INDEXES: [&str; 2] = ["i", "j"];
 pub(crate) const KINDS: [&str; 2] = ["a", "b"];
 const RETENTION_MS: u64 = 3_600_000;
 
@@ -21,6 +22,8 @@ pub(crate) struct Plain {
     /// Document, version, end.
     records: Vec<(RecordKey, Record, Option<u64>)>,
     standing: Vec<Deadline>,
+    /// Of records that are there.
+    ranks: Vec<(RecordKey, usize, u64)>,
     /// Commit, index, item; with the place once it was seen.
     outbox: Vec<(Option<OutboxId>, CommitId, u32, OutboxItem)>,
     lease: Option<(RelayId, u64)>,
@@ -47,6 +50,7 @@ impl Plain {
             now_ms,
             records: Vec::new(),
             standing: Vec::new(),
+            ranks: Vec::new(),
             outbox: Vec::new(),
             lease: None,
             commits: Vec::new(),
@@ -93,6 +97,13 @@ impl Plain {
                     record: key(*number),
                     name: name(*n),
                     at_ms: away.map(|ms| self.now_ms.saturating_add_signed(ms)),
+                })
+                .collect(),
+            ranks: (sketch.ranks.iter())
+                .map(|(number, index, rank)| SetRank {
+                    record: key(*number),
+                    index: INDEXES[*index].into(),
+                    rank: *rank,
                 })
                 .collect(),
             drafts: distinct(&sketch.drafts).map(draft).collect(),
@@ -162,6 +173,7 @@ impl Plain {
         self.standing
             .retain(|one| commit.fires.as_ref() != Some(one));
         for put in &commit.puts {
+            self.drop_ended_ranks();
             self.records.retain(|(key, ..)| *key != put.key);
             let of = self.standing.iter().filter(|one| one.record == put.key);
             let end_ms = put.lifetime.map(|lifetime| {
@@ -174,9 +186,11 @@ impl Plain {
             };
             self.records.push((put.key.clone(), record, end_ms));
         }
+        self.drop_ended_ranks();
         for removed in &commit.removes {
             self.records.retain(|(key, ..)| key != removed);
             self.standing.retain(|one| one.record != *removed);
+            self.ranks.retain(|(key, ..)| key != removed);
         }
         for set in &commit.deadlines {
             let same = |one: &Deadline| one.record == set.record && one.name == set.name;
@@ -196,6 +210,16 @@ impl Plain {
                 }
             }
         }
+        for set in &commit.ranks {
+            let index = INDEXES.iter().position(|name| **name == *set.index);
+            let index = index.expect("one of them");
+            let same =
+                |(key, one, _): &(RecordKey, usize, u64)| *key == set.record && *one == index;
+            self.ranks.retain(|one| !same(one));
+            if let (Some(rank), true) = (set.rank, self.get(&set.record).is_some()) {
+                self.ranks.push((set.record.clone(), index, rank));
+            }
+        }
         for (index, item) in (0..).zip(&commit.outbox) {
             self.outbox.push((None, commit.id, index, item.clone()));
         }
@@ -210,6 +234,31 @@ impl Plain {
         let found = self.records.iter().find(|(known, ..)| known == key)?;
         let alive = found.2.is_none_or(|end_ms| self.now_ms < end_ms);
         alive.then_some(&found.1)
+    }
+
+    /// What has ended stands nowhere, whatever comes after it.
+    fn drop_ended_ranks(&mut self) {
+        let there: Vec<RecordKey> = (keys().into_iter())
+            .filter(|key| self.get(key).is_some())
+            .collect();
+        self.ranks.retain(|(key, ..)| there.contains(key));
+    }
+
+    /// What stands in an index of a kind.
+    pub(crate) fn listed(&self, kind: &str, index: usize) -> Vec<Listed> {
+        let standing = self.ranks.iter();
+        let standing = standing.filter(|(key, one, _)| &*key.kind == kind && *one == index);
+        let mut listed: Vec<Listed> = standing
+            .filter_map(|(key, _, rank)| {
+                Some(Listed {
+                    rank: *rank,
+                    key: key.clone(),
+                    record: self.get(key)?.clone(),
+                })
+            })
+            .collect();
+        listed.sort_unstable_by_key(Listed::place);
+        listed
     }
 
     fn known(&self, draft: &Draft) -> Option<EventId> {

@@ -14,7 +14,7 @@ use tidings_core::{
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::owners::name;
-use super::{Recording, item, member, millis};
+use super::{Recording, index, item, member, millis};
 use crate::entry::{bytes_of, integer_id, print_attributes};
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -212,6 +212,7 @@ impl Recording {
             .arg(commit.puts.len())
             .arg(commit.removes.len())
             .arg(commit.deadlines.len())
+            .arg(commit.ranks.len())
             .arg(commit.outbox.len())
             .arg(commit.flash.len());
         if let Some(fired) = &commit.fires {
@@ -255,6 +256,16 @@ impl Recording {
                 .arg(&*set.name);
             match set.at_ms {
                 Some(at_ms) => cmd.arg(at_ms),
+                None => cmd.arg(""),
+            };
+        }
+        for set in &commit.ranks {
+            cmd.arg(names.record(&set.record).0)
+                .arg(names.kind(&set.record))
+                .arg(&*set.record.id)
+                .arg(&*set.index);
+            match set.rank {
+                Some(rank) => cmd.arg(index::rank(rank)),
                 None => cmd.arg(""),
             };
         }
@@ -315,24 +326,26 @@ impl<'a> Names<'a> {
             kinds: HashMap::new(),
             drafts: 0,
         };
-        let timed = || {
+        let of_kinds = || {
             let fired = commit.fires.iter().map(|fired| &fired.record);
             let set = commit.deadlines.iter().map(|set| &set.record);
-            fired.chain(set).chain(&commit.removes)
+            let ranked = commit.ranks.iter().map(|set| &set.record);
+            fired.chain(set).chain(&commit.removes).chain(ranked)
         };
         let expected = commit.expects.iter().map(|(key, _)| key);
         let put = commit.puts.iter().map(|put| &put.key);
-        for record in expected.chain(put).chain(timed()) {
+        for record in expected.chain(put).chain(of_kinds()) {
             names.records.entry(record).or_insert_with(|| {
                 names.keys.push(keys.record(partition, record));
                 names.keys.push(keys.deadlines(partition, record));
                 names.keys.len() - 1
             });
         }
-        for record in timed() {
+        for record in of_kinds() {
             names.kinds.entry(&record.kind).or_insert_with(|| {
                 names.keys.push(keys.due(partition, &record.kind));
-                names.keys.len()
+                names.keys.push(keys.indexes(partition, &record.kind));
+                names.keys.len() - 1
             });
         }
         names.drafts = names.keys.len() + 1;

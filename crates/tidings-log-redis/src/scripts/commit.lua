@@ -1,9 +1,10 @@
 -- Changes records together with the events of their partition, all or nothing (LOG.md §6, §7); after
 -- appending.lua and flashing.lua.
 --
--- KEYS: state, log, result, outbox, flash, leases, owned, owners; then records (a hash: v version, d document), each followed by its
---       deadlines (a hash: names and times), and sorted sets of all deadlines of a kind, which the
---       arguments name by their number; then the drafts'.
+-- KEYS: state, log, result, outbox, flash, leases, owned, owners; then records (a hash: v version, d document, i:<index> its rank
+--       there), each followed by its deadlines (a hash: names and times), and sorted sets of all deadlines of a kind, each
+--       followed by that of its indexes ('<index>:<rank>:<id>', all of one score), which the arguments name by their number;
+--       then the drafts'. Ranks have sixteen digits, so that they sort as text.
 -- ARGV: the commit's id, how long it is remembered in ms, start of sequence, caller's ms, retention in ms,
 --       cap (0 = none), what a record outlives its deadlines by in ms, the answer, the number of the
 --       drafts' first key, the incarnation whose commit it is or '', the owner whose orphan it adopts or '',
@@ -13,6 +14,7 @@
 --         documents: record, deadlines, document, lifetime in ms or '', name, owner or ''
 --         removed records: record, deadlines, kind, id, name
 --         deadlines to set: record, deadlines, kind, member, name, time or '' (to clear)
+--         ranks to set: record, kind, id, index, rank or '' (to take it out)
 --         outbox entries: the entry
 --         flash events: topic, kind, attributes, data;
 --       then all of these, then the drafts.
@@ -31,13 +33,14 @@ if result then
   return unchanged('known', result)
 end
 local incarnation, lost = ARGV[10], ARGV[11]
-local fires, expects = 20, 20 + 5 * ARGV[13]
+local fires, expects = 21, 21 + 5 * ARGV[13]
 local puts = expects + 2 * ARGV[14]
 local removes = puts + 6 * ARGV[15]
 local deadlines = removes + 5 * ARGV[16]
-local outbox = deadlines + 6 * ARGV[17]
-local flashes = outbox + ARGV[18]
-local drafts = flashes + 4 * ARGV[19]
+local ranks = deadlines + 6 * ARGV[17]
+local outbox = ranks + 5 * ARGV[18]
+local flashes = outbox + ARGV[19]
+local drafts = flashes + 4 * ARGV[20]
 
 -- First all that can stand against it: from the first write on nothing does.
 for at = fires, expects - 1, 5 do
@@ -133,12 +136,18 @@ for at = puts, removes - 1, 6 do
 end
 for at = removes, deadlines - 1, 5 do
   own(ARGV[at + 4], '')
+  for _, field in ipairs(call('HKEYS', KEYS[ARGV[at] + 0])) do
+    if sub(field, 1, 2) == 'i:' then
+      local rank = call('HGET', KEYS[ARGV[at] + 0], field)
+      call('ZREM', KEYS[ARGV[at + 2] + 1], sub(field, 3) .. ':' .. rank .. ':' .. ARGV[at + 3])
+    end
+  end
   for _, name in ipairs(call('HKEYS', KEYS[ARGV[at + 1] + 0])) do
     call('ZREM', KEYS[ARGV[at + 2] + 0], name .. ':' .. ARGV[at + 3])
   end
   call('DEL', KEYS[ARGV[at] + 0], KEYS[ARGV[at + 1] + 0])
 end
-for at = deadlines, outbox - 1, 6 do
+for at = deadlines, ranks - 1, 6 do
   local record, standing, kind = KEYS[ARGV[at] + 0], KEYS[ARGV[at + 1] + 0], KEYS[ARGV[at + 2] + 0]
   local member, name, passes = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   if passes == '' then
@@ -153,11 +162,26 @@ for at = deadlines, outbox - 1, 6 do
     end
   end
 end
+for at = ranks, outbox - 1, 5 do
+  local record, indexes, id, index, rank = KEYS[ARGV[at] + 0], KEYS[ARGV[at + 1] + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local there = call('HMGET', record, 'v', 'i:' .. index)
+  if there[1] and there[2] ~= rank then
+    if there[2] then
+      call('ZREM', indexes, index .. ':' .. there[2] .. ':' .. id)
+    end
+    if rank ~= '' then
+      call('ZADD', indexes, '0', index .. ':' .. rank .. ':' .. id)
+      call('HSET', record, 'i:' .. index, rank)
+    elseif there[2] then
+      call('HDEL', record, 'i:' .. index)
+    end
+  end
+end
 for at = outbox, flashes - 1 do
   call('XADD', KEYS[4], '*', 'c', ARGV[1], 'i', format('%d', at - outbox), 'b', ARGV[at])
 end
 if flashes < drafts then
-  flash(KEYS[5], flashes, ARGV[19])
+  flash(KEYS[5], flashes, ARGV[20])
 end
 call('SET', KEYS[3], result .. '\n' .. ARGV[8], 'PX', ARGV[2])
 return { 'stored', result }

@@ -13,7 +13,12 @@ use tidings_testkit::servers::{Cluster, Sentinel};
 use crate::common;
 
 /// The cases that lose the end of a log, by what their names begin with.
-const LOSSES: [&str; 3] = ["a_lost_suffix", "a_tail_is_rewound", "a_lost_commit"];
+const LOSSES: [&str; 4] = [
+    "a_lost_suffix",
+    "a_tail_is_rewound",
+    "a_lost_commit",
+    "a_lost_rank",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_exam_behind_sentinel() {

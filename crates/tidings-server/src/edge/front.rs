@@ -2,10 +2,11 @@
 //!
 //! Each of those is asked whole, so that an adapter keeps its own 404 and 405 where it shares a
 //! listener. Until there is a log, only the health is answered: while Redis is away at start, the
-//! process is alive and says that it is not ready.
+//! process is alive and says that it is not ready. Event streams wait: any status but 200 would end a
+//! browser's `EventSource` for good.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{OriginalUri, Request};
 use axum::response::{IntoResponse as _, Response};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::SetOnce;
 use tokio::time::Sleep;
 use tower::Service as _;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -25,11 +27,18 @@ use crate::health;
 use crate::native::Refused;
 use crate::problem::{Cause, Problem};
 
+/// How long an event stream waits for the log at start: as long as a restart takes, and no longer than
+/// proxies wait for a head.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an `EventSource` is told to wait after that: what browsers wait by themselves.
+const COME_BACK_MS: u32 = 3_000;
+
 /// What one listener answers with. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Front {
     refused: Refused,
-    open: Arc<OnceLock<Open>>,
+    open: Arc<SetOnce<Open>>,
 }
 
 /// Who is behind a listener, once there is a log.
@@ -102,8 +111,13 @@ impl Front {
 
     /// Answers a request.
     pub async fn answer(&self, mut request: Request) -> Response {
-        let Some(open) = self.open.get() else {
-            return self.closed(&request);
+        let open = match self.open.get() {
+            Some(open) => open,
+            None if !is_source(&request) => return self.closed(&request),
+            None => match tokio::time::timeout(SOURCE_PATIENCE, self.open.wait()).await {
+                Ok(open) => open,
+                Err(_) => return come_back(&request),
+            },
         };
         if SERVER_PATHS.contains(&request.uri().path()) {
             return ask(&open.server, request).await;
@@ -153,6 +167,31 @@ impl Front {
         self.refused.count(cause);
         Problem::new(cause, detail).into_response()
     }
+}
+
+/// Whether an `EventSource` asks. Durable Streams' clients ask for streams of topics, and come back
+/// after a 503 by themselves.
+fn is_source(request: &Request) -> bool {
+    let accepts = request.headers().get(header::ACCEPT);
+    accepts.is_some_and(|accepts| accepts.as_bytes() == b"text/event-stream")
+        && !request.uri().path().starts_with("/v1/topics/")
+}
+
+/// A stream that ends at once, so that an `EventSource` comes back. Pages of every origin may read it:
+/// there is nothing in it, and one that may not would never come back.
+fn come_back(request: &Request) -> Response {
+    let mut response = Response::new(Body::from(format!("retry: {COME_BACK_MS}\n\n")));
+    let headers = response.headers_mut();
+    let event_stream = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, event_stream);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        let credentials = HeaderValue::from_static("true");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
 }
 
 async fn ask(router: &Router, request: Request) -> Response {

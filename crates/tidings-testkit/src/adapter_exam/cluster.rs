@@ -174,6 +174,7 @@ impl Cluster {
         let options = hub_options(self.setup.limits.clone(), &adapter);
         let [adapter] = adapter;
         let registry = prometheus::Registry::new();
+        let counted = registry.clone();
         let log = self.log.open(self.clock.clone(), registry.clone());
         let (fault, clock) = (self.fault.clone(), self.clock.clone());
         let started = runtime.spawn(async move {
@@ -200,6 +201,7 @@ impl Cluster {
         Ok(Instance {
             hub,
             address,
+            registry: counted,
             thread,
             door: Some((closing, serving)),
             runtime: Some(runtime),
@@ -297,6 +299,7 @@ const READY: Duration = Duration::from_secs(20);
 pub struct Instance {
     hub: Hub,
     address: SocketAddr,
+    registry: prometheus::Registry,
     thread: String,
     door: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     runtime: Option<Runtime>,
@@ -313,6 +316,19 @@ impl Instance {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has counted under a metric's name and one of its labels; of several such rows, their
+    /// sum.
+    #[must_use]
+    pub fn counted(&self, name: &str, label: &str) -> f64 {
+        let families = self.registry.gather();
+        let rows = families.iter().filter(|family| family.name() == name);
+        let rows = rows.flat_map(prometheus::proto::MetricFamily::get_metric);
+        let labelled = rows.filter(|row| row.get_label().iter().any(|one| one.value() == label));
+        labelled
+            .map(|row| row.get_counter().get_value() + row.get_gauge().get_value())
+            .sum()
     }
 
     /// What has panicked on it.

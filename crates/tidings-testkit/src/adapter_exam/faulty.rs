@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tidings_core::{
     Appended, Beat, BoxFuture, Commit, CommitOutcome, Draft, Due, Durability, EventId, EventLog,
-    Filled, From, Head, IncarnationId, LogError, Orphan, OutboxId, Page, PageLimit, Partition,
-    Partitions, Placed, Record, RecordKey, Records, Relay, RelayId, Settled, Tail, TailStep,
-    Verdict,
+    Filled, From, Head, IncarnationId, Listing, LogError, Orphan, OutboxId, Page, PageLimit,
+    Partition, Partitions, Placed, Rank, Record, RecordKey, Records, Relay, RelayId, Settled, Tail,
+    TailStep, Verdict,
 };
 use tokio::sync::watch;
 
@@ -193,6 +193,20 @@ impl Records for Faulty {
                 }
                 _ => records.commit(partition, commit).await,
             }
+        })
+    }
+
+    fn list(
+        &self,
+        partition: Partition,
+        kind: Arc<str>,
+        index: Arc<str>,
+        after: Option<Rank>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listing, LogError>> {
+        Box::pin(async move {
+            let records = self.reach()?.records();
+            records.list(partition, kind, index, after, limit).await
         })
     }
 

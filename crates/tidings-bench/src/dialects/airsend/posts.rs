@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::operation;
 use crate::board::{Board, histogram, nanoseconds};
@@ -38,8 +38,6 @@ pub(super) struct Posts {
     pub(super) author: u32,
     /// Bytes of a message's text.
     pub(super) text: usize,
-    /// One begins no sooner after the one before.
-    pub(super) every: Duration,
 }
 
 /// Posts so often. What the board's readers get is booked there.
@@ -69,7 +67,6 @@ pub(super) async fn post_in_turn(
             .await
             .with_context(|| format!("a post is not everywhere; {}", failures(board)))?;
         complete.saturating_record(nanoseconds(begun.elapsed()));
-        sleep(posts.every.saturating_sub(begun.elapsed())).await;
     }
     let span = stage.since(&mark).await?;
     Ok(Posted { span, complete })

@@ -57,7 +57,6 @@ pub(crate) async fn stuck(args: &Dialects) -> Result<Report> {
         channel: CHANNEL,
         author: connections,
         text,
-        every: Duration::ZERO,
     };
     // Everybody has heard that he is a member.
     post_in_turn(stage, &board, messages(100), 1).await?;
