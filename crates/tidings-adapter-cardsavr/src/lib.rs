@@ -1,0 +1,91 @@
+//! CardSavr's client messages by polling: a dialect of the hub that `@strivve/strivve-sdk` speaks.
+//!
+//! Clients log in, create jobs, register for what happens to them, and poll; a virtual browser says
+//! statuses and asks for credentials. Every body is encrypted and every request signed. What the
+//! messages lacked is here: nothing that was published is lost between a publish and a poll.
+//!
+//! Reading order: [`options`] and [`keys`] for what there is, [`crypto`], [`session`] and [`routes`]
+//! for how a request comes in, [`job`] and [`messages`] for what it does.
+//!
+//! What is absent: card data beyond what a job needs to be shown, everything of CardSavr that is not
+//! jobs and their messages, the salted sessions of 2.x clients.
+
+mod answer;
+mod crypto;
+mod errors;
+mod job;
+mod keys;
+mod messages;
+mod options;
+mod paging;
+mod request;
+mod routes;
+mod session;
+
+use std::sync::Arc;
+
+use tidings_adapter::axum::Router;
+use tidings_adapter::{Adapter, Hub, Ownership, RecordKind, Topic};
+
+pub use options::{
+    CardsavrOptions, IntegratorOptions, OptionsError, Role, Span, Timers, Unit, UserOptions,
+};
+
+use options::Settings;
+use routes::Table;
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Cardsavr {
+    settings: Arc<Settings>,
+}
+
+/// What the routes share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) hub: Hub,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) table: Table,
+}
+
+impl Cardsavr {
+    /// The adapter as it is configured.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the key that is wrong.
+    pub fn new(options: &CardsavrOptions) -> Result<Self, OptionsError> {
+        let settings = Settings::of(options)?;
+        Ok(Self {
+            settings: Arc::new(settings),
+        })
+    }
+}
+
+impl Adapter for Cardsavr {
+    fn name(&self) -> &'static str {
+        "cardsavr"
+    }
+
+    /// `cardsavr/job/<id>`: each topic with its records beside it.
+    fn ownership(&self) -> Vec<Ownership> {
+        vec![Ownership {
+            root: keys::ROOT,
+            placement_key: Topic::as_str,
+        }]
+    }
+
+    fn record_kinds(&self) -> Vec<Arc<dyn RecordKind>> {
+        // The jobs' kinds are added here.
+        Vec::new()
+    }
+
+    fn router(self: Box<Self>, hub: Hub) -> Router {
+        let rows = job::routes().into_iter().chain(messages::routes());
+        let shared = Arc::new(Shared {
+            hub,
+            settings: self.settings,
+            table: Table::new(rows.collect()),
+        });
+        Router::new().with_state(shared)
+    }
+}
