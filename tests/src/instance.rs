@@ -52,7 +52,8 @@ impl Instance {
         let folder = TempDir::new()?;
         // Whose port the one after this instance's is, is not known here.
         let file = folder.path().join("dialects.toml");
-        std::fs::write(&file, "[adapters.zaikio.mount]\nlisten = \"127.0.0.1:0\"\n")?;
+        let mount = |name| format!("[adapters.{name}.mount]\nlisten = \"127.0.0.1:0\"\n");
+        std::fs::write(&file, ["zaikio", "cardsavr"].map(mount).concat())?;
         let file = file.display().to_string();
         let dev = ["--dev", "--config", &file];
         Self::launch(folder, &[&dev[..], arguments].concat()).await
