@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) paging: Option<Paging>,
     /// `Cache-Control: no-store`; for GETs that change something.
     pub(crate) no_store: bool,
+    /// Set as the cookie of a session in unsigned mode.
+    pub(crate) cookie: Option<String>,
     /// Set by [`Answer::if_lost`].
     pub(crate) receipt: Option<Receipt>,
 }

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub(crate) use agree::Exchange;
-pub(crate) use seal::{Opening, Sealed, Sealing, envelope};
+pub(crate) use seal::{Sealed, Sealing, envelope};
 pub(crate) use sign::{Signed, app_name, authorization, targets};
 
 /// Rounds of PBKDF2, as the clients make them.

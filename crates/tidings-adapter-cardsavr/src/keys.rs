@@ -20,7 +20,7 @@ pub(crate) const KEY: &str = "cardsavr.key";
 pub(crate) const CARDHOLDER: &str = "cardsavr.cardholder";
 
 /// Sessions that ended, for the instances that remember them: one topic for all.
-pub(crate) const ENDED: &str = "cardsavr/ended";
+pub(crate) const SESSIONS: &str = "cardsavr/sessions";
 
 /// `cardsavr/job/4302`: topic and placement key.
 pub(crate) fn job_key(job: u64) -> String {

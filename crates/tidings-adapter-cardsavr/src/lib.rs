@@ -11,28 +11,35 @@
 //! jobs and their messages, the salted sessions of 2.x clients.
 
 mod answer;
+pub mod client;
 mod crypto;
 mod errors;
+mod front;
 mod job;
 mod keys;
 mod messages;
 mod options;
 mod paging;
+mod rate;
 mod request;
 mod routes;
 mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_adapter::axum::Router;
 use tidings_adapter::{Adapter, Hub, Ownership, RecordKind, Topic};
 
+pub use crypto::hash_password;
 pub use options::{
     CardsavrOptions, IntegratorOptions, OptionsError, Role, Span, Timers, Unit, UserOptions,
 };
 
 use options::Settings;
+use rate::Meter;
 use routes::Table;
+use session::{Desk, Sessions, login};
 
 /// The adapter.
 #[derive(Debug)]
@@ -45,7 +52,12 @@ pub struct Cardsavr {
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) table: Table,
+    /// By session.
+    pub(crate) requests: Meter,
+    /// By integrator and username.
+    pub(crate) failed_logins: Meter,
 }
 
 impl Cardsavr {
@@ -75,17 +87,25 @@ impl Adapter for Cardsavr {
     }
 
     fn record_kinds(&self) -> Vec<Arc<dyn RecordKind>> {
-        // The jobs' kinds are added here.
-        Vec::new()
+        vec![Arc::new(Sessions {
+            idle: self.settings.session_idle,
+        })]
     }
 
     fn router(self: Box<Self>, hub: Hub) -> Router {
-        let rows = job::routes().into_iter().chain(messages::routes());
+        let desk = Arc::<Desk>::default();
+        tokio::spawn(desk.clone().follow(hub.clone()));
+        let jobs = job::routes().into_iter().chain(messages::routes());
+        let rows = login::routes().into_iter().chain(jobs);
         let shared = Arc::new(Shared {
             hub,
             settings: self.settings,
+            desk,
             table: Table::new(rows.collect()),
+            requests: Meter::new(Duration::from_secs(1)),
+            failed_logins: Meter::new(Duration::from_secs(60)),
         });
-        Router::new().with_state(shared)
+        // Paths and methods are the table's, see `routes`.
+        Router::new().fallback(front::serve).with_state(shared)
     }
 }

@@ -8,7 +8,6 @@ mod timers;
 mod values;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -46,8 +45,9 @@ pub struct CardsavrOptions {
     pub webhook_integrator: Option<String>,
     /// Requests that one session may make in a second, counted by each instance; `0`: any.
     pub session_requests: u32,
-    /// Logins that one username may try in a minute, counted by each instance; `0`: any.
-    pub login_attempts: u32,
+    /// Logins that may fail under one username in a minute, counted by each instance; then none is
+    /// tried until it is over. `0`: any.
+    pub failed_logins: u32,
     /// Bytes of a request's body as it is sent.
     pub body_bytes: usize,
 }
@@ -68,7 +68,7 @@ impl Default for CardsavrOptions {
             // does not.
             session_requests: 1_000,
             // People mistype; whoever guesses gets no further than 30,000 a day.
-            login_attempts: 20,
+            failed_logins: 20,
             // 100 jobs of 1 KiB each, encrypted and in base64; one record takes 64 KiB.
             body_bytes: 256 * 1024,
         }
@@ -124,7 +124,7 @@ pub(crate) struct Settings {
     pub(crate) origins: Origins,
     pub(crate) webhook: Option<Webhook>,
     pub(crate) session_requests: u32,
-    pub(crate) login_attempts: u32,
+    pub(crate) failed_logins: u32,
     pub(crate) body_bytes: usize,
 }
 
@@ -163,7 +163,7 @@ impl Settings {
             unsigned: options.unsigned,
             origins: origins(&options.origins)?,
             session_requests: options.session_requests,
-            login_attempts: options.login_attempts,
+            failed_logins: options.failed_logins,
             body_bytes: options.body_bytes,
         })
     }

@@ -1,9 +1,16 @@
 //! A client's session: who it is, what it may, how its replies are encrypted.
 
+mod desk;
+pub(crate) mod login;
+mod record;
+
 use std::sync::Arc;
 
 use crate::crypto::{Key, Sealing};
 use crate::options::{Role, User};
+
+pub(crate) use desk::{Desk, NO_SESSION};
+pub(crate) use record::Sessions;
 
 /// A session that is alive.
 #[derive(Debug, Clone)]

@@ -106,7 +106,12 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(app_name(&authorization("acme-app")), Some("acme-app"));
-        for bad in ["", "Basic x", "SWCH-HMAC-SHA256 Credentials=", "SWCH-HMAC-SHA256"] {
+        for bad in [
+            "",
+            "Basic x",
+            "SWCH-HMAC-SHA256 Credentials=",
+            "SWCH-HMAC-SHA256",
+        ] {
             assert_eq!(app_name(bad), None, "{bad}");
         }
     }

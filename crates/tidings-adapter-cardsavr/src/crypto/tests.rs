@@ -1,5 +1,6 @@
 //! The contract's test vectors, and what must not open.
 
+use super::seal::Opening;
 use super::*;
 
 const INTEGRATOR: &str = "KQY1TrLsywrPWEg65VcCn8Ww8F4/G3Z6kGc2wxsCjaQ=";
@@ -12,7 +13,10 @@ fn key(text: &str) -> Key {
 #[test]
 fn passwords() {
     let stored = PasswordKey::of("agent1", "pw-agent1");
-    assert_eq!(stored.print(), "ZyktYWyGXo3GSfuLaJtWRMEZ0I/C2oXzaCXLii7MVy0=");
+    assert_eq!(
+        stored.print(),
+        "ZyktYWyGXo3GSfuLaJtWRMEZ0I/C2oXzaCXLii7MVy0="
+    );
     assert_eq!(hash_password("agent1", "pw-agent1"), stored.print());
     let integrator = key(INTEGRATOR);
     let proof = "xuxKYH3IKbIlRkqDyl3Uf1L/W8QEysVnDCOQ6fGK5G8=";
@@ -28,8 +32,14 @@ fn passwords() {
 
 #[test]
 fn exchanges() {
-    let (client, server) = (Exchange::with_private(&[1; 32]), Exchange::with_private(&[2; 32]));
-    let publics = (client.public().expect("there"), server.public().expect("there"));
+    let (client, server) = (
+        Exchange::with_private(&[1; 32]),
+        Exchange::with_private(&[2; 32]),
+    );
+    let publics = (
+        client.public().expect("there"),
+        server.public().expect("there"),
+    );
     assert_eq!(
         publics.0,
         "BG/wO5SSQc4drdQ1GeaWDgqFtBppoFwygQOqK84VlMoWPE91OlW/AdxT9sCwx+7ni0DG/30lqW4igrmJzvccFEo="
@@ -38,14 +48,28 @@ fn exchanges() {
         publics.1,
         "BFUPRxAD89+Xw99QaseX9nIfsaH7e49vg9IkSYplyI4kE2CT1wEuUJpzcVy9CwCjzA/0tcAbP/oZarH7MnA2uOY="
     );
-    assert_eq!(client.agree(&publics.1).map(|key| key.print()).as_deref(), Some(SESSION));
-    assert_eq!(server.agree(&publics.0).map(|key| key.print()).as_deref(), Some(SESSION));
+    assert_eq!(
+        client.agree(&publics.1).map(|key| key.print()).as_deref(),
+        Some(SESSION)
+    );
+    assert_eq!(
+        server.agree(&publics.0).map(|key| key.print()).as_deref(),
+        Some(SESSION)
+    );
     let point = STANDARD.decode(&publics.0).expect("base64");
     let mut off = point.clone();
     off[64] ^= 1;
     let mut compressed = point[..33].to_vec();
     compressed[0] = 2;
-    for bad in [&point[..64], &point[1..], &off, &compressed, &[4; 65], &[0; 1], &[]] {
+    for bad in [
+        &point[..64],
+        &point[1..],
+        &off,
+        &compressed,
+        &[4; 65],
+        &[0; 1],
+        &[],
+    ] {
         assert!(server.agree(&STANDARD.encode(bad)).is_none(), "{bad:?}");
     }
     assert!(server.agree("?").is_none());
@@ -81,7 +105,10 @@ fn signatures() {
 #[test]
 fn short_and_long_keys() {
     let short = Key::padded(b"abc");
-    assert_eq!(short.sign(&[b"x"]), "7sSL3CFKidv/CKDi8SCDox+OYqJIqYD3jFxaH5SpT88=");
+    assert_eq!(
+        short.sign(&[b"x"]),
+        "7sSL3CFKidv/CKDi8SCDox+OYqJIqYD3jFxaH5SpT88="
+    );
     let long: Vec<u8> = (0..40).collect();
     assert_eq!(Key::padded(&long).print(), Key::padded(&long[..32]).print());
 }
@@ -103,7 +130,9 @@ fn sealed_and_opened() {
             let parsed = Sealed::of_body(envelope(&sealed).as_bytes()).expect("its form");
             assert_eq!(parsed.sealing, sealing);
             assert_eq!(parsed.clone().open(&session), Ok(clear));
-            assert!(parsed.open(&key(INTEGRATOR)).is_err() || length == 0 || sealing == Sealing::Cbc);
+            assert!(
+                parsed.open(&key(INTEGRATOR)).is_err() || length == 0 || sealing == Sealing::Cbc
+            );
         }
     }
 }
@@ -130,7 +159,14 @@ fn what_has_not_the_form() {
     ] {
         assert_eq!(Sealed::parse(&bad), None, "{bad}");
     }
-    for bad in ["", "{}", "[]", "null", r#"{"encrypted_body":3}"#, r#"{"encrypted_body":"x"}"#] {
+    for bad in [
+        "",
+        "{}",
+        "[]",
+        "null",
+        r#"{"encrypted_body":3}"#,
+        r#"{"encrypted_body":"x"}"#,
+    ] {
         assert_eq!(Sealed::of_body(bad.as_bytes()), None, "{bad}");
     }
 }
@@ -138,12 +174,16 @@ fn what_has_not_the_form() {
 #[test]
 fn what_does_not_open() {
     let session = key(SESSION);
-    let gcm = Sealing::Gcm.seal(&session, b"secret", [5; 16]).expect("sealed");
+    let gcm = Sealing::Gcm
+        .seal(&session, b"secret", [5; 16])
+        .expect("sealed");
     let mut changed = Sealed::parse(&gcm).expect("its form");
     changed.flip();
     assert_eq!(changed.open(&session), Err(Opening));
     // CBC with a bad padding: the last block's last byte becomes another one.
-    let cbc = Sealing::Cbc.seal(&session, &[0; 16], [5; 16]).expect("sealed");
+    let cbc = Sealing::Cbc
+        .seal(&session, &[0; 16], [5; 16])
+        .expect("sealed");
     let mut changed = Sealed::parse(&cbc).expect("its form");
     changed.flip();
     assert_eq!(changed.open(&session), Err(Opening));

@@ -51,6 +51,14 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Milliseconds of one.
+    pub(crate) const fn in_ms(self) -> u64 {
+        match self {
+            Self::Ms => 1,
+            Self::S => 1000,
+        }
+    }
+
     /// A time in this unit, never negative.
     pub(crate) const fn of_ms(self, ms: u64) -> u64 {
         match self {

@@ -1,0 +1,6 @@
+//! The contract over real HTTP, on two instances that share one log.
+
+mod common;
+mod front;
+mod sessions;
+mod unsigned;
