@@ -19,7 +19,7 @@ pub(crate) const KEY: &str = "cardsavr.key";
 /// The kind of a cardholder, and of all that is placed with him.
 pub(crate) const CARDHOLDER: &str = "cardsavr.cardholder";
 
-/// Sessions that ended, for the instances that remember them: one topic for all.
+/// Sessions that ended or changed, for the instances that remember them: one topic for all.
 pub(crate) const SESSIONS: &str = "cardsavr/sessions";
 
 /// `cardsavr/job/4302`: topic and placement key.
@@ -58,4 +58,85 @@ pub(crate) fn job(job: u64) -> RecordKey {
 /// A cardholder.
 pub(crate) fn cardholder(cardholder: u64) -> RecordKey {
     key(CARDHOLDER, cardholder.to_string())
+}
+
+/// The kind of what only leads elsewhere: `cuid/…`, `account/…`, `envelope/…`, and the job lists.
+pub(crate) const INDEX: &str = "cardsavr.index";
+/// The kind of the counter of ids.
+pub(crate) const COUNTER: &str = "cardsavr.counter";
+
+/// Jobs whose end is to be posted, for the instances that post it: one topic for all.
+pub(crate) const HOOKS: &str = "cardsavr/hooks";
+
+/// A job's credentials and card: `4302/secrets`.
+pub(crate) fn secrets(job: u64) -> RecordKey {
+    key(JOB, format!("{job}/secrets"))
+}
+
+/// What users answered and the virtual browser has not fetched: `4302/answers`.
+pub(crate) fn answers(job: u64) -> RecordKey {
+    key(JOB, format!("{job}/answers"))
+}
+
+/// An access key, by its hash: `4302/k/<hash>`.
+pub(crate) fn access_key(job: u64, hash: &str) -> RecordKey {
+    key(KEY, format!("{job}/k/{hash}"))
+}
+
+/// What a session has read of a job: `4302/s/<session>`.
+pub(crate) fn session_reader(job: u64, session: &str) -> RecordKey {
+    key(KEY, format!("{job}/s/{session}"))
+}
+
+/// Whether a reader begins when a session first uses it.
+pub(crate) fn is_session_reader(key: &RecordKey) -> bool {
+    key.id.contains("/s/")
+}
+
+/// What a session has read of a cardholder's jobs: `c/4301/<session>`, placed with him.
+pub(crate) fn cardholder_reader(cardholder: u64, session: &str) -> RecordKey {
+    key(KEY, format!("c/{cardholder}/{session}"))
+}
+
+/// The placement key of an index entry: its own.
+pub(crate) fn index_key(id: &str) -> String {
+    format!("{ROOT}/index/{id}")
+}
+
+pub(crate) fn index(id: &str) -> RecordKey {
+    key(INDEX, id)
+}
+
+/// Whose cuid that is, within an application: `cuid/acme-app/<hash>`.
+pub(crate) fn cuid_index(app: &str, cuid: &str) -> String {
+    format!("cuid/{app}/{}", crate::messages::hash(cuid))
+}
+
+/// Which job an account was last used for.
+pub(crate) fn account_index(account: u64) -> String {
+    format!("account/{account}")
+}
+
+/// Which job an envelope belongs to.
+pub(crate) fn envelope_index(envelope: &str) -> String {
+    format!("envelope/{}", crate::messages::hash(envelope))
+}
+
+/// Lists of jobs, so that they can be found without their ids: 64, in 16 places.
+pub(crate) const SHELVES: u64 = 64;
+pub(crate) const SHELF_PLACES: u64 = 16;
+
+pub(crate) fn shelf_key(place: u64) -> String {
+    format!("{ROOT}/jobs/{place}")
+}
+
+pub(crate) fn shelf(number: u64) -> RecordKey {
+    key(INDEX, format!("jobs/{number}"))
+}
+
+/// Where the counter of ids stands.
+pub(crate) const COUNTER_KEY: &str = "cardsavr/ids";
+
+pub(crate) fn counter() -> RecordKey {
+    key(COUNTER, "ids")
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_adapter::axum::Router;
-use tidings_adapter::{Adapter, Hub, Ownership, RecordKind, Topic};
+use tidings_adapter::{Adapter, Hub, Ingest, Ownership, RecordKind, Topic};
 
 pub use crypto::hash_password;
 pub use options::{
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) table: Table,
+    pub(crate) ids: job::Ids,
     /// By session.
     pub(crate) requests: Meter,
     /// By integrator and username.
@@ -87,14 +88,23 @@ impl Adapter for Cardsavr {
     }
 
     fn record_kinds(&self) -> Vec<Arc<dyn RecordKind>> {
-        vec![Arc::new(Sessions {
+        let mut kinds = job::kinds(&self.settings);
+        kinds.push(Arc::new(Sessions {
             idle: self.settings.session_idle,
-        })]
+        }));
+        kinds
+    }
+
+    fn ingest(&self) -> Option<Arc<dyn Ingest>> {
+        Some(Arc::new(job::Rules))
     }
 
     fn router(self: Box<Self>, hub: Hub) -> Router {
         let desk = Arc::<Desk>::default();
         tokio::spawn(desk.clone().follow(hub.clone()));
+        if let Some(webhook) = self.settings.webhook.clone() {
+            tokio::spawn(job::post_ends(hub.clone(), webhook));
+        }
         let jobs = job::routes().into_iter().chain(messages::routes());
         let rows = login::routes().into_iter().chain(jobs);
         let shared = Arc::new(Shared {
@@ -102,6 +112,7 @@ impl Adapter for Cardsavr {
             settings: self.settings,
             desk,
             table: Table::new(rows.collect()),
+            ids: job::Ids::default(),
             requests: Meter::new(Duration::from_secs(1)),
             failed_logins: Meter::new(Duration::from_secs(60)),
         });
