@@ -115,11 +115,13 @@ impl Places {
         }
     }
 
-    /// What a poll by this request reads, of these jobs. `None`: too many are on their way.
+    /// What a poll by this request (a hash; 0: unsigned) reads, of these jobs. `None`: too many are
+    /// on their way.
     pub(crate) fn plan(&self, jobs: &[u64], request: u64, now_ms: u64) -> Option<Plan> {
         let is_overdue = |batch: &&Batch| {
             let age = now_ms.saturating_sub(batch.at_ms);
-            age >= OVERDUE_MS || (age >= SAME_AGAIN_MS && batch.request == request)
+            let same = request != 0 && batch.request == request;
+            age >= OVERDUE_MS || (age >= SAME_AGAIN_MS && same)
         };
         let overdue: Vec<&Batch> = self
             .on_the_way

@@ -42,16 +42,20 @@ pub(crate) struct Poller {
 impl Poller {
     pub(crate) fn new(asked: &Asked, seat: Seat) -> Self {
         let signature = asked.header("signature").unwrap_or_default();
-        let hash = super::hash(signature);
         Self {
             seat,
             user: asked.session.user_id(),
             app: asked.session.app.clone(),
-            // The first of its hex digits.
-            request: u64::from_str_radix(hash.get(..15).unwrap_or_default(), 16)
-                .unwrap_or_default(),
+            request: mark(signature),
         }
     }
+}
+
+/// The first 60 bits of a signature's hash; 0 when there is none.
+fn mark(signature: &str) -> u64 {
+    let hash = super::hash(signature);
+    let first = hash.get(..15).filter(|_| !signature.is_empty());
+    u64::from_str_radix(first.unwrap_or_default(), 16).unwrap_or_default()
 }
 
 /// What a poll came to.
