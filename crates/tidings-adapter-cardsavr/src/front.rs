@@ -7,6 +7,7 @@
 
 mod admit;
 mod cors;
+mod fuzz;
 mod reply;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::errors::Refused;
 use crate::request::Asked;
 use crate::routes::{Act, Found};
 use crate::session::login;
+
+pub use fuzz::fuzz_envelope;
 use reply::Voice;
 
 /// From the head of a request to its reply: clients give up after 10 s.
@@ -109,7 +112,6 @@ async fn row(
         Err((voice, refused)) => return (voice, Err(refused)),
     };
     let asked = Asked {
-        safe_key: admit::safe_key(&head.headers, &session),
         session,
         method: head.method.clone(),
         path: path.to_owned(),
@@ -117,7 +119,6 @@ async fn row(
         raw_query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers.clone(),
         body: clear,
-        now_ms,
     };
     let answered = work(shared, act, asked, end).await;
     (voice, answered)
@@ -134,7 +135,11 @@ async fn work(
 ) -> Result<Answer, Refused> {
     let first = run(shared, act, asked.clone(), end).await;
     let Err(refused) = first else { return first };
-    if refused.status != StatusCode::FORBIDDEN {
+    // What may not be seen may be answered as if it was not there.
+    if !matches!(
+        refused.status,
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+    ) {
         return Err(refused);
     }
     let (id, settings) = (&asked.session.id, &shared.settings);

@@ -32,6 +32,7 @@ use tidings_adapter::axum::Router;
 use tidings_adapter::{Adapter, Hub, Ingest, Ownership, RecordKind, Topic};
 
 pub use crypto::hash_password;
+pub use front::fuzz_envelope;
 pub use options::{
     CardsavrOptions, IntegratorOptions, OptionsError, Role, Span, Timers, Unit, UserOptions,
 };

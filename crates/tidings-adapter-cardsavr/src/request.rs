@@ -24,12 +24,6 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     /// The body in clear; [`Value::Null`] without one.
     pub(crate) body: Value,
-    /// `cardholder-safe-key` in clear. `None` also when it cannot be decrypted: headers are not
-    /// signed, so an answer that told the difference would be an oracle about its padding. For the
-    /// same reason nothing may be answered differently because it is there or not.
-    pub(crate) safe_key: Option<String>,
-    /// When it came, milliseconds since 1970.
-    pub(crate) now_ms: u64,
 }
 
 impl Asked {

@@ -22,6 +22,8 @@ pub use publishing::{lines, publish};
 pub use reading::parameters;
 pub use sessions::session;
 pub use stored::{entries, ingest};
+/// A request of CardSavr's clients: its path, headers and sealed body.
+pub use tidings_adapter_cardsavr::fuzz_envelope as envelope;
 pub use tokens::{keys, token};
 
 /// A fuzz target.
@@ -34,7 +36,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("topic", topic),
     target("cursor", cursor),
     target("publish", publish),
@@ -46,6 +48,7 @@ pub const TARGETS: [Target; 11] = [
     target("entries", entries),
     target("ingest", ingest),
     target("session", session),
+    target("envelope", envelope),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -114,7 +114,7 @@ macro_rules! replays {
     };
 }
 
-replays! { topic cursor publish lines parameters credentials token keys entries ingest session }
+replays! { topic cursor publish lines parameters credentials token keys entries ingest session envelope }
 
 #[test]
 fn every_target_has_its_binary_its_seeds_and_its_test() -> Result<()> {

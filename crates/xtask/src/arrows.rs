@@ -90,6 +90,7 @@ const ROWS: [Row; 11] = [
             "tidings-log-redis",
             "tidings-engine",
             "tidings-adapter",
+            "tidings-adapter-cardsavr",
             "tidings-server",
         ],
         tests: &[],

@@ -98,6 +98,20 @@ impl Signature<'_> {
     }
 }
 
+/// How a request is answered, if it was signed with this key and its nonce is timely.
+pub(super) fn verified(
+    head: &Parts,
+    body: &[u8],
+    key: &Key,
+    settings: &Settings,
+    now_ms: u64,
+) -> Option<Voice> {
+    let signature = signature(&head.headers)?.ok()?;
+    let target = signature.verify(head, body, key)?;
+    let timely = signature.is_timely(settings, now_ms);
+    timely.then(|| signature.voice(target, key, Sealing::default()))
+}
+
 /// Somebody with a session, who signed what he asks.
 pub(super) struct Admitted {
     pub(super) session: Arc<Session>,
@@ -223,16 +237,6 @@ fn unseal(body: &[u8], key: &Key) -> Result<(Value, Sealing), Refused> {
     let clear = sealed.open(key);
     let clear = clear.map_err(|_| Refused::unauthorized(NOT_SIGNED))?;
     Ok((json(&clear)?, sealing))
-}
-
-/// The cardholder's safe key in clear, if it can be read.
-pub(super) fn safe_key(headers: &HeaderMap, session: &Session) -> Option<String> {
-    let value = header(headers, "cardholder-safe-key")?;
-    let Some(key) = &session.key else {
-        return Some(value.to_owned());
-    };
-    let clear = Sealed::parse(value)?.open(key).ok()?;
-    String::from_utf8(clear).ok()
 }
 
 /// The token in the cookie of unsigned mode.

@@ -74,8 +74,13 @@ impl Voice {
             let json = HeaderValue::from_static("application/json; charset=utf-8");
             headers.insert(CONTENT_TYPE, json);
         }
-        // A poll that a cache answers would be lost, and a reply is nobody else's.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // A poll that a cache answers would be lost, and what was true a moment ago need not be.
+        let kept = if answer.no_store {
+            "no-store"
+        } else {
+            "private, no-cache"
+        };
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
         let paging = answer.paging.map(|paging| paging.print());
         for (name, text) in [("x-cardsavr-paging", paging), ("set-cookie", answer.cookie)] {
             let text = text.map(|text| match name {
@@ -98,7 +103,12 @@ impl Voice {
 
 impl Seal {
     /// Encrypts a body, and adds the signature over exactly what goes over the wire.
-    fn say(&self, body: Option<&Value>, now_ms: u64, headers: &mut HeaderMap) -> Option<String> {
+    pub(super) fn say(
+        &self,
+        body: Option<&Value>,
+        now_ms: u64,
+        headers: &mut HeaderMap,
+    ) -> Option<String> {
         let body = match body {
             None => String::new(),
             Some(body) => {

@@ -12,6 +12,7 @@ use crate::Shared;
 use crate::answer::Answer;
 use crate::crypto::{Exchange, Key, PasswordKey, Sealing, random};
 use crate::errors::Refused;
+use crate::messages;
 use crate::options::User;
 use crate::request::Asked;
 use crate::routes::{Row, row};
@@ -25,6 +26,7 @@ pub(crate) fn routes() -> Vec<Row> {
         row(Method::PUT, "/session/refresh", refresh),
         row(Method::GET, "/session/refresh", refresh),
         row(Method::GET, "/session/end", end),
+        row(Method::POST, "/cardholders/authorize", authorize),
     ]
 }
 
@@ -39,6 +41,17 @@ async fn end(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Refused> {
     let id = &asked.session.id;
     shared.desk.ask(&shared.hub, id, &Ask::End).await?;
     Ok(Answer::empty())
+}
+
+/// Gives the session rights on the cardholder that a grant is of.
+async fn authorize(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Refused> {
+    let grant = text(&asked.body, "grant")?;
+    let cardholder = messages::granted(&shared, grant).await?;
+    let unknown = || Refused::forbidden("no such grant").of("cardholder");
+    let cardholder = cardholder.ok_or_else(unknown)?;
+    let (id, ask) = (&asked.session.id, Ask::Grant(cardholder));
+    shared.desk.ask(&shared.hub, id, &ask).await?;
+    Ok(Answer::ok(json!({"cardholder_id": cardholder})))
 }
 
 /// `GET /session/start` in unsigned mode: 2.x clients fetch a salt, which nothing uses any more.

@@ -33,7 +33,7 @@ fn head(target: &str, signed: &str, nonce: &str, body: &[u8]) -> Parts {
         .0
 }
 
-fn verified(head: &Parts, body: &[u8], key: &Key) -> Option<String> {
+fn target_of(head: &Parts, body: &[u8], key: &Key) -> Option<String> {
     let signature = signature(&head.headers)?.ok()?;
     signature.verify(head, body, key)
 }
@@ -51,14 +51,14 @@ fn paths_as_clients_sign_them() {
         ("/a", "/b", false),
     ] {
         let head = head(target, signed, "1", b"x");
-        let found = verified(&head, b"x", &key());
+        let found = target_of(&head, b"x", &key());
         assert_eq!(
             found.as_deref(),
             good.then_some(signed),
             "{target} {signed}"
         );
-        assert_eq!(verified(&head, b"y", &key()), None);
-        assert_eq!(verified(&head, b"x", &Key::padded(b"another")), None);
+        assert_eq!(target_of(&head, b"y", &key()), None);
+        assert_eq!(target_of(&head, b"x", &Key::padded(b"another")), None);
     }
 }
 
