@@ -202,3 +202,6 @@ impl http_body::Body for Given {
         SizeHint::with_exact(self.rest.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -391,3 +391,47 @@ async fn a_poller_whose_session_ends_is_told_every_time() -> Result<()> {
 fn parse(text: &str) -> tidings_adapter_cardsavr::Span {
     serde_json::from_value(json!(text)).expect("a span")
 }
+
+#[tokio::test]
+async fn a_grant_opens_a_cardholder_on_both_instances() -> Result<()> {
+    let cluster = cluster(|_| {}).await?;
+    let turns = Turns::of(&cluster);
+    let owner = Caller::new(&turns, "agent1").await?;
+    let other = Caller::new(&turns, "agent2").await?;
+    let job = json!({"cardholder": {"cuid": "c1"}, "account": {"cardholder_ref": {"cuid": "c1"}, "merchant_site_id": 1}});
+    let target = "/place_card_on_single_site_jobs";
+    let headers = [("x-cardsavr-hydration", "[\"cardholder\"]")];
+    let prepared = owner
+        .client
+        .prepare(Method::POST, target, Some(&job), &headers, now_ms())?;
+    let made = owner.read(target, &owner.raw(&prepared).await?)?.body;
+    let grant = made["cardholder"]["grant"].as_str().context("a grant")?;
+    let target = format!("/messages/cardholders/{}", made["cardholder_id"]);
+    // Both instances remember the session as it is without.
+    for _ in 0..2 {
+        let (status, _) = refusal(other.get(&target).await?)?;
+        ensure!(status == 403 || status == 404, "{status}");
+    }
+    let authorize = |grant: &str| json!({"grant": grant, "source": "here"});
+    for bad in ["x", "1.x", &grant[..grant.len() - 1], ""] {
+        let body = authorize(bad);
+        let refused = other
+            .call(Method::POST, "/cardholders/authorize", Some(&body))
+            .await?;
+        let (status, told) = refusal(refused)?;
+        ensure!(
+            (status == 403 || status == 400) && is_documented(&told),
+            "{told}"
+        );
+    }
+    let body = authorize(grant);
+    let reply = other
+        .call(Method::POST, "/cardholders/authorize", Some(&body))
+        .await??;
+    ensure!(reply.status == 200 && reply.body["cardholder_id"] == made["cardholder_id"]);
+    for _ in 0..4 {
+        let reply = other.get(&target).await??;
+        ensure!(reply.body.is_array(), "{}", reply.body);
+    }
+    Ok(())
+}
