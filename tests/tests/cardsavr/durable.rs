@@ -1,0 +1,324 @@
+//! What must outlive processes and races: the contract's check 30.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tidings_testkit::servers::wait_for;
+use tidings_tests::SOON;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::cluster::Cluster;
+use crate::messages::{poll, register, say};
+use crate::sdk::Sdk;
+
+/// Registrations on one job.
+const KEYS: usize = 1_000;
+
+/// Pollers that race for each of them, over both instances.
+const RACERS: usize = 20;
+
+/// A client of the unsigned mode, on one connection.
+struct Plain {
+    sender: SendRequest<Full<Bytes>>,
+    token: String,
+}
+
+impl Plain {
+    async fn connect(address: SocketAddr, token: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self {
+            sender,
+            token: token.to_owned(),
+        })
+    }
+
+    async fn log_in(address: SocketAddr, username: &str) -> Result<Self> {
+        let mut plain = Self::connect(address, "").await?;
+        let body = json!({"username": username, "password": format!("pw-{username}")});
+        let login = plain
+            .call("POST", "/session/login", &[], Some(body))
+            .await?;
+        let token = login["session_token"].as_str().context("a token")?;
+        plain.token = token.to_owned();
+        Ok(plain)
+    }
+
+    async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<Value> {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "hub");
+        if !self.token.is_empty() {
+            request = request.header("x-cardsavr-session-jwt", &self.token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map_or_else(String::new, |body| body.to_string());
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        self.sender.ready().await?;
+        let answer = self
+            .sender
+            .send_request(request.body(Full::new(body.into()))?);
+        let (head, body) = answer.await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        ensure!(
+            head.status.is_success(),
+            "{method} {path}: {} {body:?}",
+            head.status
+        );
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{body:?}"))
+    }
+
+    async fn create(&mut self) -> Result<u64> {
+        let job = json!({"cardholder": {"cuid": "many"}, "account": {"merchant_site_id": 1}});
+        let job = self
+            .call("POST", "/place_card_on_single_site_jobs", &[], Some(job))
+            .await?;
+        job["id"].as_u64().context("an id")
+    }
+
+    /// Says a status that is known by its number.
+    async fn say(&mut self, job: u64, number: usize, message: &str) -> Result<()> {
+        let path = format!("/place_card_on_single_site_jobs/{job}");
+        let status = json!({"status": format!("STEP_{number}"), "percent_complete": 10, "status_message": message});
+        self.call("PUT", &path, &[], Some(status)).await.map(drop)
+    }
+
+    async fn register(&mut self, job: u64) -> Result<String> {
+        let path =
+            format!("/messages/place_card_on_single_site_jobs/{job}/broadcasts/registrations");
+        let key = self
+            .call("POST", &path, &[], Some(json!({ "job_id": job })))
+            .await?;
+        Ok(key["access_key"].as_str().context("a key")?.to_owned())
+    }
+
+    /// The numbers of the statuses that a key is given.
+    async fn poll(&mut self, job: u64, key: &str) -> Result<Vec<usize>> {
+        let path = format!("/messages/place_card_on_single_site_jobs/{job}/broadcasts");
+        let headers = [("cardsavr-messaging-access-key", key)];
+        let polled = self.call("GET", &path, &headers, None).await?;
+        let items = polled.as_array().with_context(|| polled.to_string())?;
+        items.iter().map(number).collect()
+    }
+}
+
+fn number(item: &Value) -> Result<usize> {
+    let status = item["message"]["status"].as_str();
+    let number = status.and_then(|status| status.strip_prefix("STEP_")?.parse().ok());
+    number.with_context(|| item.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_keys_get_everything_once_while_twenty_race_for_each() -> Result<()> {
+    let cluster = Cluster::unsigned("session_requests = 0").await?;
+    let addresses = [cluster.address(0), cluster.address(1)];
+    let mut agent = Plain::log_in(addresses[0], "agent1").await?;
+    let mut browser = Plain::log_in(addresses[1], "browser1").await?;
+    let job = agent.create().await?;
+
+    // Registered at both, by many at a time.
+    let mut registering = JoinSet::new();
+    for racer in 0..RACERS {
+        let mut plain = Plain::connect(addresses[racer % 2], &agent.token).await?;
+        registering.spawn(async move {
+            let mut keys = Vec::new();
+            for _ in 0..KEYS / RACERS {
+                keys.push(plain.register(job).await?);
+            }
+            anyhow::Ok(keys)
+        });
+    }
+    let mut keys = Vec::new();
+    while let Some(some) = registering.join_next().await {
+        keys.extend(some??);
+    }
+    let mut distinct = keys.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    ensure!(distinct.len() == KEYS);
+
+    let keys = Arc::new(keys);
+    for number in 0..5 {
+        browser.say(job, number, "before").await?;
+    }
+    // They all go the same way, so that each key is asked for by all at about the same time.
+    let mut racing = JoinSet::new();
+    for racer in 0..RACERS {
+        let mut plain = Plain::connect(addresses[racer % 2], &agent.token).await?;
+        let keys = keys.clone();
+        racing.spawn(async move {
+            let mut got = Vec::new();
+            for key in keys.iter() {
+                let numbers = plain.poll(job, key).await?;
+                ensure!(numbers.is_sorted(), "{key}: {numbers:?}");
+                got.push(numbers);
+            }
+            anyhow::Ok(got)
+        });
+    }
+    let during = tokio::spawn(async move {
+        for number in 5..10 {
+            browser.say(job, number, "while they race").await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(browser)
+    });
+    let mut got = vec![Vec::new(); KEYS];
+    while let Some(one) = racing.join_next().await {
+        for (all, numbers) in got.iter_mut().zip(one??) {
+            all.extend(numbers);
+        }
+    }
+    during.await??;
+    // What was said after the last of them had passed.
+    for (at, (key, all)) in keys.iter().zip(&mut got).enumerate() {
+        let address = addresses[at % 2];
+        if at < 2 {
+            agent = Plain::connect(address, &agent.token).await?;
+        }
+        all.extend(agent.poll(job, key).await?);
+        all.sort_unstable();
+        ensure!(*all == (0..10).collect::<Vec<_>>(), "key {at}: {all:?}");
+    }
+    Ok(())
+}
+
+/// A poll whose answer is cut off on its way can be had again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_cut_off_comes_again() -> Result<()> {
+    let cluster = Cluster::unsigned("session_requests = 0").await?;
+    let mut agent = Plain::log_in(cluster.address(0), "agent1").await?;
+    let mut browser = Plain::log_in(cluster.address(1), "browser1").await?;
+    let job = agent.create().await?;
+    let key = agent.register(job).await?;
+    // More than the buffers between the two hold.
+    let (count, words) = (500, "x".repeat(1_000));
+    for number in 0..count {
+        browser.say(job, number, &words).await?;
+    }
+    for at in 0..2 {
+        // The second finds them when the first is known not to have got them.
+        wait_for("an answer with messages", SOON, || {
+            cut_off(cluster.address(at), job, &key, &agent.token)
+        })
+        .await?;
+    }
+    let got = tokio::sync::Mutex::new((agent, Vec::new()));
+    let key = &key;
+    wait_for("what was cut off", SOON, || async {
+        let mut got = got.lock().await;
+        let (agent, all) = &mut *got;
+        let numbers = agent.poll(job, key).await?;
+        all.extend(numbers);
+        ensure!(all.len() >= count, "{} of {count}", all.len());
+        Ok(())
+    })
+    .await?;
+    let (mut agent, all) = got.into_inner();
+    ensure!(all == (0..count).collect::<Vec<_>>(), "{all:?}");
+    ensure!(agent.poll(job, key).await?.is_empty(), "once");
+    Ok(())
+}
+
+/// Polls, and closes when the answer has begun. Fails when there is nothing in it.
+async fn cut_off(address: SocketAddr, job: u64, key: &str, token: &str) -> Result<()> {
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!(
+        "GET /messages/place_card_on_single_site_jobs/{job}/broadcasts HTTP/1.1\r\nhost: hub\r\n\
+         x-cardsavr-session-jwt: {token}\r\ncardsavr-messaging-access-key: {key}\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await?;
+    let mut beginning = vec![0; 1024];
+    let length = socket.read(&mut beginning).await?;
+    let beginning = String::from_utf8_lossy(&beginning[..length]);
+    ensure!(beginning.starts_with("HTTP/1.1 200"), "{beginning}");
+    ensure!(!beginning.contains("content-length: 2\r"), "{beginning}");
+    // Most of it is unread: the other side sees a reset.
+    drop(socket);
+    Ok(())
+}
+
+/// 30: instances die between a publish and a poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_are_killed_between_a_publish_and_a_poll() -> Result<()> {
+    let mut cluster = Cluster::start("").await?;
+    let mut sdk = Sdk::start("3.4").await?;
+    let sdk = &mut sdk;
+    for who in ["agent1", "browser1"] {
+        cluster.log_in(sdk, who).await?;
+    }
+    let job = cluster.create(sdk, "agent1").await?;
+    let id = job["id"].as_u64().context("an id")?;
+    let key = register(sdk, "agent1", id).await?;
+    say(
+        sdk,
+        id,
+        &[
+            json!({"status": "AUTH"}),
+            json!({"status": "LOGIN_SUBMITTED"}),
+        ],
+    )
+    .await?;
+    let link = json!([{"key_name": "tfa", "label": "Code", "secret": false}]);
+    let args = json!([id, "tfa_request", "Code?", link]);
+    let request = sdk.body("browser1", "requestJobInformation", args).await?;
+
+    cluster.instances[0].kill().await?;
+    let got = poll(sdk, "agent1", id, &key).await?;
+    let statuses: Vec<&str> = got
+        .iter()
+        .filter_map(|item| item["message"]["status"].as_str())
+        .collect();
+    ensure!(statuses == ["AUTH", "LOGIN_SUBMITTED"], "{got:?}");
+    cluster.instances[0].restart().await?;
+    cluster.instances[1].kill().await?;
+
+    // The session, the key, the request and what was taken are known to the one that has just begun.
+    let still = sdk
+        .body("agent1", "getJobInformationRequest", json!([id]))
+        .await?;
+    ensure!(still["envelope_id"] == request["envelope_id"], "{still}");
+    ensure!(poll(sdk, "agent1", id, &key).await?.is_empty(), "once");
+    let answer = json!([id, request["envelope_id"], "tfa_response", "1234"]);
+    sdk.call("agent1", "sendJobInformation", answer).await?;
+    cluster.instances[1].restart().await?;
+    cluster.instances[0].kill().await?;
+    let came = sdk
+        .body("browser1", "getJobInformationResponse", json!([id]))
+        .await?;
+    ensure!(came["message"] == "1234", "{came}");
+    say(sdk, id, &[json!({"status": "SUCCESSFUL"})]).await?;
+    cluster.instances[0].restart().await?;
+    cluster.instances[1].kill().await?;
+    let last = poll(sdk, "agent1", id, &key).await?;
+    ensure!(
+        last.len() == 1 && last[0]["message"]["termination_type"] == "BILLABLE",
+        "{last:?}"
+    );
+    Ok(())
+}
