@@ -69,6 +69,9 @@ impl Cardsavr {
     /// [`OptionsError`] names the key that is wrong.
     pub fn new(options: &CardsavrOptions) -> Result<Self, OptionsError> {
         let settings = Settings::of(options)?;
+        if settings.unsigned {
+            tracing::warn!("cardsavr takes requests in clear: for development only");
+        }
         Ok(Self {
             settings: Arc::new(settings),
         })

@@ -76,3 +76,84 @@ impl Session {
         self.grants.contains(&cardholder) || (!self.may_drive() && self.may_see(creator, known))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::PasswordKey;
+
+    fn user(id: u64, role: Role, parent: Option<u64>) -> Arc<User> {
+        Arc::new(User {
+            id,
+            username: format!("u{id}").into(),
+            role,
+            parent,
+            password_key: PasswordKey::NOBODY,
+        })
+    }
+
+    fn session(user: &Arc<User>, grants: Vec<u64>) -> Session {
+        Session {
+            id: "s".into(),
+            user: user.clone(),
+            app: "acme-app".into(),
+            key: None,
+            sealing: Sealing::Cbc,
+            grants,
+        }
+    }
+
+    #[test]
+    fn who_sees_whose_jobs() {
+        let agent = user(1, Role::CardholderAgent, None);
+        let other = user(2, Role::CardholderAgent, None);
+        let child = user(3, Role::CardholderAgent, Some(10));
+        let boss = user(10, Role::CustomerAgent, None);
+        let stranger = user(11, Role::CustomerAgent, None);
+        let admin = user(20, Role::Admin, None);
+        let browser = user(30, Role::VirtualBrowser, None);
+        for (who, owner, sees) in [
+            (&agent, &agent, true),
+            (&agent, &other, false),
+            (&agent, &boss, false),
+            (&boss, &agent, true),
+            (&boss, &child, true),
+            (&stranger, &child, false),
+            (&stranger, &agent, true),
+            (&boss, &stranger, false),
+            (&boss, &admin, false),
+            (&boss, &boss, true),
+            (&admin, &child, true),
+            (&admin, &boss, true),
+            (&browser, &child, true),
+        ] {
+            let session = session(who, vec![]);
+            let seen = session.may_see(owner.id, Some(owner));
+            assert_eq!(seen, sees, "{} {}", who.id, owner.id);
+            assert_eq!(session.owns(owner.id), who.id == owner.id);
+            // The virtual browser drives jobs; cardholders are none of its business.
+            let queries = session.may_query(7, owner.id, Some(owner));
+            assert_eq!(queries, sees && who.id != 30);
+        }
+        // Of somebody whom the configuration does not know any more.
+        for (who, sees) in [(&agent, false), (&boss, false), (&admin, true)] {
+            assert_eq!(session(who, vec![]).may_see(99, None), sees);
+        }
+        assert!(session(&agent, vec![7]).may_query(7, 2, Some(&other)));
+        assert!(!session(&agent, vec![8]).may_query(7, 2, Some(&other)));
+    }
+
+    #[test]
+    fn who_makes_and_who_drives() {
+        for (role, makes) in [
+            (Role::Admin, true),
+            (Role::CustomerAgent, true),
+            (Role::CardholderAgent, true),
+            (Role::VirtualBrowser, false),
+        ] {
+            let session = session(&user(1, role, None), vec![]);
+            assert_eq!(session.may_create(), makes);
+            assert_eq!(session.may_drive(), !makes);
+        }
+    }
+}

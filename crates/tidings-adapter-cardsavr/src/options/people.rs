@@ -115,7 +115,10 @@ impl Integrators {
                 return Err(wrong("", "a name of at most 128 visible characters".into()));
             }
             let mut texts = Vec::new();
-            match (&options.key, &options.key_file) {
+            // Empty texts mean "not set", as everywhere in the configuration.
+            let key = options.key.as_ref().filter(|text| !text.is_empty());
+            let file = options.key_file.as_ref();
+            match (key, file.filter(|path| !path.as_os_str().is_empty())) {
                 (Some(key), None) => texts.push(key.clone()),
                 (None, Some(path)) => {
                     let text = read(path).map_err(|why| wrong(".key_file", why))?;
@@ -180,7 +183,10 @@ impl Users {
             if !(1..1 << 53).contains(&options.id) {
                 return Err(wrong("id", "a number from 1 on that JavaScript can say"));
             }
-            let text = match (&options.password_key, &options.password_key_file) {
+            let key = options.password_key.as_ref();
+            let file = options.password_key_file.as_ref();
+            let file = file.filter(|path| !path.as_os_str().is_empty());
+            let text = match (key.filter(|text| !text.is_empty()), file) {
                 (Some(text), None) => text.clone(),
                 (None, Some(path)) => read(path).map_err(|why| wrong("password_key_file", &why))?,
                 _ => {

@@ -57,6 +57,10 @@ fn what_is_wrong_is_named() {
         ("[integrators.b]", "integrators.b.key"),
         ("[integrators.b]\nkey = \"?\"", "integrators.b.key"),
         (
+            "[integrators.b]\nkey = \"\"\nkey_file = \"\"",
+            "integrators.b.key",
+        ),
+        (
             "[integrators.b]\nkey_file = \"/nowhere/at/all\"",
             "integrators.b.key_file",
         ),
