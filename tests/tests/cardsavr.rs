@@ -12,6 +12,8 @@ mod cluster;
 mod curl;
 #[path = "cardsavr/durable.rs"]
 mod durable;
+#[path = "cardsavr/guide.rs"]
+mod guide;
 #[path = "cardsavr/jobs.rs"]
 mod jobs;
 #[path = "cardsavr/messages.rs"]

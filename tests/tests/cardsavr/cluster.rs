@@ -19,7 +19,7 @@ use crate::sdk::Sdk;
 pub(crate) const APP: &str = "acme-app";
 pub(crate) const KEY: &str = "KQY1TrLsywrPWEg65VcCn8Ww8F4/G3Z6kGc2wxsCjaQ=";
 
-/// Who may log in, with `pw-` and the name. Agent 1 is the customer agent's, agent 2 is nobody's.
+/// Who may log in, with `pw-` and the name. Agent 1 is the customer agent's.
 const PEOPLE: &str = r#"
 [adapters.cardsavr.integrators.acme-app]
 key = "KQY1TrLsywrPWEg65VcCn8Ww8F4/G3Z6kGc2wxsCjaQ="

@@ -219,7 +219,10 @@ async fn bad_requests(sdk: &mut Sdk) -> Result<()> {
     let jobs = "/place_card_on_single_site_jobs";
     for (change, expected) in [
         (json!({"path": "/no/such/path"}), 404),
-        (json!({"method": "PUT", "path": "/messages/cardholders/1"}), 405),
+        (
+            json!({"method": "PUT", "path": "/messages/cardholders/1"}),
+            405,
+        ),
         (json!({"method": "POST", "path": jobs, "body": "text"}), 400),
     ] {
         let answer = sdk.raw("agent1", change.clone()).await?;

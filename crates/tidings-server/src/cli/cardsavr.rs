@@ -48,7 +48,7 @@ pub struct UserArgs {
     /// What the user may do.
     #[arg(long, default_value = "cardholder-agent")]
     pub role: RoleName,
-    /// The id of the customer agent who may see this one's jobs.
+    /// The id of the customer agent who may see this one's jobs; without it, all may.
     #[arg(long, value_name = "N")]
     pub parent: Option<u64>,
     /// Read the password from this file instead of standard input.
