@@ -2,5 +2,8 @@
 
 mod common;
 mod front;
+mod jobs;
+mod play;
+mod polls;
 mod sessions;
 mod unsigned;
