@@ -87,7 +87,8 @@ pub(crate) async fn load(shared: &Shared, id: u64) -> Result<Option<Job>, Refuse
     let keys = vec![keys::job(id)];
     let loaded = shared.hub.load(&keys::job_key(id), keys).await?;
     let record = loaded.into_iter().flatten().next();
-    Ok(record.and_then(|record| Job::parse(&record.document)))
+    let (timers, now_ms) = (&shared.settings.timers, shared.hub.now().unix_ms);
+    Ok(record.and_then(|record| Job::kept(&record.document, timers, now_ms)))
 }
 
 /// Whether a session may read a job and register for its broadcasts.

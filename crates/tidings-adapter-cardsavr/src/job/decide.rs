@@ -73,7 +73,8 @@ impl RecordKind for Jobs {
             id,
             now_ms,
         };
-        let job = document.and_then(|text| Job::parse(text));
+        let timers = &self.0.timers;
+        let job = document.and_then(|text| Job::kept(text, timers, now_ms));
         let decided = match (trigger, job) {
             (Trigger::Command(body), job) => match serde_json::from_slice(body) {
                 Ok(ask) => desk.ask(ask, job),

@@ -40,7 +40,7 @@ pub(super) async fn one(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Ref
     let mut loaded = shared.hub.load(&keys::job_key(id), keys).await?.into_iter();
     let job = loaded.next().flatten();
     let job = job
-        .and_then(|record| Job::parse(&record.document))
+        .and_then(|record| kept(&shared, &record.document))
         .ok_or_else(no_job)?;
     may_see(&shared, &asked, &job)?;
     let secrets = loaded.next().flatten();
@@ -53,6 +53,10 @@ pub(super) async fn one(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Ref
         wanted,
         secrets.as_ref(),
     )))
+}
+
+fn kept(shared: &Shared, document: &[u8]) -> Option<Job> {
+    Job::kept(document, &shared.settings.timers, shared.hub.now().unix_ms)
 }
 
 /// A job as a session sees it.
@@ -191,7 +195,7 @@ async fn load_all(shared: &Shared, ids: &[u64]) -> Result<Vec<Job>, Refused> {
     });
     let loaded = try_join_all(loads).await?.into_iter().flatten().flatten();
     Ok(loaded
-        .filter_map(|record| Job::parse(&record.document))
+        .filter_map(|record| kept(shared, &record.document))
         .collect())
 }
 

@@ -123,6 +123,14 @@ impl Job {
         serde_json::from_slice(document).ok()
     }
 
+    /// One that is still kept. The record itself may live somewhat longer: it outlives the
+    /// deadlines that it had.
+    pub(crate) fn kept(document: &[u8], timers: &Timers, now_ms: u64) -> Option<Self> {
+        let retention = ms(timers.retention.0);
+        let over = |at: u64| at.saturating_add(retention) <= now_ms;
+        Self::parse(document).filter(|job| !job.completed.is_some_and(over))
+    }
+
     pub(crate) fn document(&self) -> Vec<u8> {
         super::to_json(self)
     }

@@ -207,7 +207,7 @@ impl RecordKind for Readers {
                 let Some(record) = state.get(&job_key) else {
                     return Decision::load(job_key);
                 };
-                match record.and_then(|text| Job::parse(text)) {
+                match record.and_then(|text| Job::kept(text, timers, now_ms)) {
                     None => return said(&Said::Gone),
                     Some(job) if job.is_over() && !over => return said(&Said::Over),
                     Some(job) => {

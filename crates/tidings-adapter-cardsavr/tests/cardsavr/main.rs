@@ -1,7 +1,9 @@
 //! The contract over real HTTP, on two instances that share one log.
 
+mod asking;
 mod common;
 mod front;
+mod hours;
 mod jobs;
 mod play;
 mod polls;

@@ -1,6 +1,7 @@
 //! Registrations and broadcasts: checks 10 to 14, 20, 21 and 30 of the contract, over two instances.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
@@ -127,31 +128,29 @@ mod scenes {
             vbs.status(job, "SUCCESSFUL", 100).await
         };
         let target = messages(job, "broadcasts");
-        let poller = |key: &'static usize| {
-            let (agent, target, keys) = (&agent, &target, &keys);
+        let over = [const { AtomicBool::new(false) }; 3];
+        let poller = |key: usize| {
+            let (agent, target, keys, over) = (&agent, &target, &keys, &over);
             async move {
                 let mut got: Vec<String> = Vec::new();
-                let mut empty = 0;
-                // Until the end was seen, or others must have seen it.
-                while empty < 200 {
-                    let answer = agent.raw(&agent.poll_request(job, &keys[*key])).await?;
+                // Until one of them has seen the end.
+                while !over[key].load(Ordering::Relaxed) {
+                    let answer = agent.raw(&agent.poll_request(job, &keys[key])).await?;
                     let part = statuses(&agent.read(target, &answer)?.body, job)?;
                     ensure!(part.is_sorted(), "{part:?}");
-                    empty = if part.is_empty() { empty + 1 } else { 0 };
-                    let over = part.iter().any(|status| status == "SUCCESSFUL");
-                    got.extend(part);
-                    if over {
-                        break;
+                    if part.iter().any(|status| status == "SUCCESSFUL") {
+                        over[key].store(true, Ordering::Relaxed);
                     }
+                    got.extend(part);
                 }
-                anyhow::Ok((*key, got))
+                anyhow::Ok((key, got))
             }
         };
-        let pollers = [0_usize, 1, 2].iter().flat_map(|_| 0..POLLERS);
-        let numbers: Vec<usize> = pollers.enumerate().map(|(number, _)| number % 3).collect();
-        let numbers: &'static [usize] = numbers.leak();
-        let polls = try_join_all(numbers.iter().map(poller));
+        let polls = try_join_all((0..3 * POLLERS).map(|number| poller(number % 3)));
         let ((), all) = tokio::try_join!(publish, polls)?;
+        for key in &keys {
+            ensure!(agent.poll(job, key).await?.is_empty());
+        }
         let mut by_key: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for (key, got) in all {
             by_key.entry(key).or_default().extend(got);
