@@ -1,9 +1,7 @@
 //! The other side: signs and encrypts requests, and reads replies, as CardSavr's clients do.
 //!
-//! For the simulator and for tests. [`Client`] does no I/O: it makes a request and reads a reply.
-//! [`Remote`] sends them, too.
-
-mod remote;
+//! For the simulator and for tests. [`Client`] does no I/O: it makes a request, somebody sends it, and
+//! it reads the reply.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,9 +9,6 @@ use serde_json::{Value, json};
 use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::header::CONTENT_TYPE;
 use tidings_adapter::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tidings_adapter::outside::OutsideError;
-
-pub use remote::Remote;
 
 use crate::crypto::{
     Exchange, Key, PasswordKey, Sealed, Sealing, Signed, app_name, authorization, envelope, random,
@@ -26,9 +21,6 @@ pub enum ClientError {
     /// A key, a name or an address cannot be used: correct it.
     #[error("{0}")]
     Unfit(&'static str),
-    /// The server was not reached, or did not answer: try again.
-    #[error(transparent)]
-    Unreachable(#[from] OutsideError),
     /// The server refuses: its status and what it says.
     #[error("refused with {status}: {body}")]
     Refused {
@@ -316,5 +308,62 @@ impl Client {
     fn key(&self) -> &Key {
         let session = self.session.as_ref();
         session.map_or(&self.integrator, |session| &session.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "KQY1TrLsywrPWEg65VcCn8Ww8F4/G3Z6kGc2wxsCjaQ=";
+
+    /// A reply as a server with this key and application gives it.
+    fn reply(app: &str, key: &str, clear: &str) -> (HeaderMap, String) {
+        let server = Client::new(app, key).expect("good");
+        let body = envelope(&server.seal(clear).expect("sealed"));
+        let made = server.prepare_raw(Method::GET, "/a?b=%20", body.clone().into(), &[], 7);
+        (made.expect("good").headers, body)
+    }
+
+    #[test]
+    fn replies_that_are_not_believed() {
+        let client = Client::new("acme-app", KEY).expect("good");
+        let read = |status: StatusCode, headers: &HeaderMap, body: &str| {
+            client.read("/a?b=%20", status, headers, body.as_bytes())
+        };
+        let (good, body) = reply("acme-app", KEY, "[1]");
+        let found = read(StatusCode::OK, &good, &body).expect("good");
+        assert_eq!(found.body, json!([1]));
+        assert!(matches!(
+            read(StatusCode::NOT_FOUND, &good, &body),
+            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, body }) if body == json!([1])
+        ));
+        let (foreign, foreign_body) = reply("acme-app", "YWJj", "[1]");
+        let (other, other_body) = reply("other-app", KEY, "[1]");
+        for (headers, body) in [
+            (&foreign, &foreign_body),
+            (&other, &other_body),
+            (&good, &foreign_body),
+            (&HeaderMap::new(), &foreign_body),
+        ] {
+            let refused = read(StatusCode::OK, headers, body);
+            assert!(matches!(refused, Err(ClientError::Reply(_))), "{refused:?}");
+        }
+        // In clear, as 401 is, and what is no JSON at all.
+        for (body, said) in [
+            ("", Value::Null),
+            ("{}", json!({})),
+            ("<html>", json!("<html>")),
+        ] {
+            let found = read(StatusCode::OK, &HeaderMap::new(), body).expect("taken");
+            assert_eq!(found.body, said);
+        }
+    }
+
+    #[test]
+    fn what_no_client_can_be_made_of() {
+        for (app, key) in [("", KEY), ("a\nb", KEY), ("acme-app", "?")] {
+            assert!(Client::new(app, key).is_err(), "{app} {key}");
+        }
     }
 }
