@@ -76,6 +76,8 @@ export function station({ CardsavrSession, CardsavrHelper, CardholderQuery, Encr
       }
       return { value: { ...answer, json } }
     },
+    /** Whether somebody else's request is signed with a key. */
+    verify: ({ url, app, key, headers, body }) => Signing.verifySignature(headers, url, app, [key], JSON.parse(body)),
     helper: ({ as, url, app, key, cert }) => {
       const helper = new CardsavrHelper()
       helpers.set(as, helper.setAppSettings(url, app, key, cert !== undefined, cert))

@@ -28,3 +28,5 @@ mod sdk;
 mod sessions;
 #[path = "cardsavr/timers.rs"]
 mod timers;
+#[path = "cardsavr/webhook.rs"]
+mod webhook;

@@ -245,6 +245,66 @@ async fn an_answer_that_was_cut_off_comes_again() -> Result<()> {
     Ok(())
 }
 
+/// Pollers at both instances while one of them dies and comes again: every key gets everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_an_instance_dies_under_its_pollers() -> Result<()> {
+    const DYING: usize = 100;
+    let mut cluster = Cluster::unsigned("session_requests = 0").await?;
+    let addresses = [cluster.address(0), cluster.address(1)];
+    let mut agent = Plain::log_in(addresses[1], "agent1").await?;
+    let mut browser = Plain::log_in(addresses[1], "browser1").await?;
+    let job = agent.create().await?;
+    let mut keys = Vec::new();
+    for _ in 0..DYING {
+        keys.push((agent.register(job).await?, vec![0_u32; 60]));
+    }
+    let saying = tokio::spawn(async move {
+        for number in 0..60 {
+            browser.say(job, number, "while they poll").await?;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        anyhow::Ok(())
+    });
+    let mut polling = JoinSet::new();
+    let token: Arc<str> = agent.token.into();
+    for (at, (key, mut got)) in keys.into_iter().enumerate() {
+        let token = token.clone();
+        polling.spawn(async move {
+            // Each goes on at the other instance when its own is gone.
+            let mut turn = at;
+            let mut plain = None;
+            let end = tokio::time::Instant::now() + SOON;
+            while got.contains(&0) {
+                ensure!(tokio::time::Instant::now() < end, "{key}: {got:?}");
+                if plain.is_none() {
+                    turn += 1;
+                    plain = Plain::connect(addresses[turn % 2], &token).await.ok();
+                }
+                let Some(poller) = &mut plain else { continue };
+                match poller.poll(job, &key).await {
+                    Ok(numbers) => numbers.into_iter().for_each(|number| got[number] += 1),
+                    Err(_) => plain = None,
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(got.into_iter().filter(|times| *times > 1).count())
+        });
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.instances[0].kill().await?;
+        cluster.instances[0].restart().await?;
+    }
+    saying.await??;
+    let mut twice = 0;
+    while let Some(one) = polling.join_next().await {
+        twice += one??;
+    }
+    // Only what was on its way when the instance died may come again.
+    ensure!(twice <= DYING, "{twice} messages came twice");
+    Ok(())
+}
+
 /// Polls, and closes when the answer has begun. Fails when there is nothing in it.
 async fn cut_off(address: SocketAddr, job: u64, key: &str, token: &str) -> Result<()> {
     let mut socket = TcpStream::connect(address).await?;

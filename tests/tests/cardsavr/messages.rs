@@ -19,6 +19,7 @@ pub(crate) async fn all(cluster: &Cluster, which: &'static str) -> Result<()> {
     keys(cluster, sdk, id, &first).await.context("14")?;
     ends(sdk, id, &first, &second).await.context("20, 21")?;
     cardholders(cluster, sdk).await.context("22")?;
+    grants(cluster, sdk).await.context("row 17")?;
     both_in_one(cluster, sdk).await.context("row 14")
 }
 
@@ -266,6 +267,43 @@ async fn cardholders(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
         &[401, 403, 404],
     )
     .await?;
+    Ok(())
+}
+
+/// Row 17: whoever is given the grant of a new cardholder may read what becomes of him.
+async fn grants(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
+    let job = cluster.job(&cluster.cuid(), "good_email", "tfa");
+    let hydration = json!({"x-cardsavr-hydration": r#"["cardholder"]"#});
+    let job = json!([job, null, hydration]);
+    let job = sdk.body("agent1", "createSingleSiteJob", job).await?;
+    let id = job["id"].as_u64().context("an id")?;
+    say(sdk, id, &[json!({"status": "AUTH"})]).await?;
+    let list = json!([job["cardholder_id"]]);
+    // A session of its own: others of this user have no part in it.
+    cluster.log_in_as(sdk, "friend", "agent2").await?;
+    sdk.refused("friend", "getCardholderMessages", list.clone(), &[403, 404])
+        .await?;
+    let wrong = json!([format!("{}.AAAAAAAAAAAAAAAAAAAAAA==", job["cardholder_id"])]);
+    sdk.refused(
+        "friend",
+        "authorizeCardholder",
+        wrong,
+        &[400, 401, 403, 404],
+    )
+    .await?;
+    let grant = &job["cardholder"]["grant"];
+    ensure!(grant.is_string(), "{job}");
+    let granted = sdk
+        .call("friend", "authorizeCardholder", json!([grant]))
+        .await?;
+    ensure!(granted["status"] == 200, "{granted}");
+    let got = sdk
+        .body("friend", "getCardholderMessages", list.clone())
+        .await?;
+    let got = got.as_array().with_context(|| got.to_string())?;
+    ensure!(statuses(got).contains(&"AUTH"), "{got:?}");
+    sdk.refused("agent2", "getCardholderMessages", list, &[403, 404])
+        .await?;
     Ok(())
 }
 
