@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidings_tests::SOON;
 
 use crate::cluster::Cluster;
 use crate::sdk::{ALL, Sdk};
@@ -35,6 +36,7 @@ async fn stories(cluster: &Cluster, which: &'static str) -> Result<()> {
     ensure!(user["user"] == 11, "{user}");
     to_billable(cluster, sdk).await.context("23")?;
     fails(cluster, sdk).await.context("too many failures")?;
+    otherwise(cluster, sdk).await.context("otherwise")?;
     if which == "page" {
         comes_back(cluster, sdk)
             .await
@@ -50,14 +52,22 @@ async fn help(sdk: &mut Sdk, method: &str, args: Value) -> Result<Value> {
 
 /// Creates a job with the helper and listens to all of it.
 async fn begin(cluster: &Cluster, sdk: &mut Sdk, name: &str, login: [&str; 2]) -> Result<u64> {
-    let job = cluster.job(&cluster.cuid(), login[0], login[1]);
+    let mut job = cluster.job(&cluster.cuid(), login[0], login[1]);
+    if login[0].is_empty() {
+        job["account"]["account_link"].take();
+    }
     let config = json!([{"username": "agent1", "job_data": job, "safe_key": null}]);
     let job = help(sdk, "placeCardOnSiteSingleCall", config).await?;
     let id = job["id"].as_u64().with_context(|| job.to_string())?;
     let query = json!({"do": "query", "as": name, "helper": "h", "username": "agent1",
         "cardholder": job["cardholder_id"], "every": EVERY});
     sdk.done(query).await?;
-    for kind in [Value::Null, "pending_newcreds".into(), "pending_tfa".into()] {
+    for kind in [
+        Value::Null,
+        "pending_creds".into(),
+        "pending_newcreds".into(),
+        "pending_tfa".into(),
+    ] {
         let listen = json!({"do": "listen", "as": name, "job": id, "type": kind});
         sdk.done(listen).await?;
     }
@@ -176,6 +186,75 @@ async fn fails(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
     Ok(())
 }
 
+/// A login that is given later, questions that are answered, a job that is called off while it waits.
+async fn otherwise(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
+    let late = begin(cluster, sdk, "late", ["", ""]).await?;
+    let off = begin(cluster, sdk, "off", ["good_email", "tfa"]).await?;
+    let request = asked(sdk, "late", "pending_creds").await?;
+    ensure!(request["type"] == "initial_account_link", "{request}");
+    let login = json!({"username": "good_email", "password": "security"});
+    help(sdk, "postCreds", post_creds(late, &request, login)).await?;
+    let request = asked(sdk, "late", "pending_tfa").await?;
+    ensure!(request["type"] == "security", "{request}");
+    let answers = json!({"security_1": "Max", "security_2": "Smith"});
+    help(sdk, "postCreds", post_creds(late, &request, answers)).await?;
+    asked(sdk, "off", "pending_tfa").await?;
+    let cancel = json!([off, {"status": "CANCEL_REQUESTED"}]);
+    sdk.call("h/agent1", "updateSingleSiteJob", cancel).await?;
+    for (name, job, status, termination) in [
+        ("late", late, "SUCCESSFUL", "BILLABLE"),
+        ("off", off, "CANCELLED", "NEVER_STARTED"),
+    ] {
+        let last = ended(sdk, name).await?;
+        ensure!(last["message"]["status"] == status, "{last}");
+        ensure!(last["message"]["termination_type"] == termination, "{last}");
+        sdk.done(json!({"do": "unlisten", "as": name, "job": job}))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Jobs go on while instances die under the simulator.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_simulator_outlives_instances() -> Result<()> {
+    const JOBS: usize = 24;
+    let mut cluster = Cluster::start("").await?;
+    let mut sdk = Sdk::start("3.4").await?;
+    let sdk = &mut sdk;
+    cluster.log_in(sdk, "agent1").await?;
+    let jobs: Vec<Value> = (0..JOBS)
+        .map(|_| cluster.job(&cluster.cuid(), "good_email", "good_password"))
+        .collect();
+    let made = sdk
+        .body("agent1", "createSingleSiteJobs", json!([jobs]))
+        .await?;
+    let ids = made
+        .as_array()
+        .context("jobs")?
+        .iter()
+        .filter_map(|job| job["id"].as_u64());
+    let ids: Vec<u64> = ids.collect();
+    ensure!(ids.len() == JOBS, "{made}");
+    let mut simulator = cluster.simulator(&["--count", &JOBS.to_string()])?;
+    for at in [0, 1] {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        cluster.instances[at].kill().await?;
+        cluster.instances[at].restart().await?;
+    }
+    let status = tokio::time::timeout(SOON, simulator.wait()).await;
+    let status = status.with_context(|| cluster.printed())??;
+    ensure!(status.success(), "{}", cluster.printed());
+    for id in ids {
+        let job = sdk.body("agent1", "getSingleSiteJobs", json!([id])).await?;
+        ensure!(
+            job["termination_type"] == "BILLABLE",
+            "{job}\n{}",
+            cluster.printed()
+        );
+    }
+    Ok(())
+}
+
 /// A helper in a page finds the session that another one stored, and refreshes it.
 async fn comes_back(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
     let mut helper = cluster.hub();
@@ -206,8 +285,8 @@ async fn gives_up(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
     let heard = sdk.hears("the error", error).await?;
     ensure!(heard["message"]["job_id"] == -1, "{heard}");
     sdk.listen(Duration::from_millis(4 * EVERY)).await?;
-    // Each listener is told once, and there are three.
+    // Each listener is told once, and there are four.
     let errors = sdk.heard().iter().filter(|line| error(line));
-    ensure!(errors.count() == 2, "{id}: {:?}", sdk.heard());
+    ensure!(errors.count() == 3, "{id}: {:?}", sdk.heard());
     Ok(())
 }
