@@ -84,6 +84,11 @@ async fn a_jobs_end_is_posted_until_somebody_takes_it() -> Result<()> {
     // Again after ten seconds, and not sooner by whoever was slower to hear of it.
     let began = Instant::now();
     let taken = timeout(SOON, receive(&listener, "200 OK")).await??;
+    let pause = began.elapsed();
+    ensure!(
+        pause > Duration::from_secs(9),
+        "tried again after {pause:?}"
+    );
     ensure!(
         refused.body == taken.body,
         "{} {}",
