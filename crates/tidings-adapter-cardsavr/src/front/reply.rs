@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::{Frame, SizeHint};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use tidings_adapter::axum::response::Response;
 use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use tidings_adapter::http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::{Sleep, sleep};
 
 use super::admit::COOKIE_NAME;
 use crate::answer::{Answer, Receipt};
@@ -154,20 +156,25 @@ fn whole(bytes: Bytes, receipt: Option<Receipt>) -> Body {
         }
         Some(receipt) => Body::new(Given {
             rest: bytes,
-            waits: false,
+            held: None,
             receipt,
         }),
     }
 }
 
-/// A body in two pieces: all but its last byte, and, after the connection had a chance to write
-/// that, the last one. Asked for the second piece, the connection has not failed so far. A body that
-/// goes out at once would be taken and dropped before the first write, and a client that left
-/// without a word would not be noticed.
+/// How long the last byte of such a body is held back. No client can read an answer without it, so
+/// one that is seen to leave meanwhile has certainly not had it. Longer than the news of a broken
+/// connection takes on most ways, short against the seconds between polls.
+const HELD: Duration = Duration::from_millis(100);
+
+/// A body in two pieces: all but its last byte, and, a moment after the connection took that, the last
+/// one. Asked for the second piece, the connection has not failed so far. A body that goes out at
+/// once would be taken and dropped before the first write, and a client that left without a word
+/// would not be noticed.
 struct Given {
     rest: Bytes,
     /// The first piece was taken, the connection is writing it.
-    waits: bool,
+    held: Option<Pin<Box<Sleep>>>,
     receipt: Receipt,
 }
 
@@ -179,13 +186,12 @@ impl http_body::Body for Given {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.waits {
-            self.waits = false;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        if let Some(held) = &mut self.held {
+            ready!(held.as_mut().poll(context));
+            self.held = None;
         }
         if self.rest.len() > 1 {
-            self.waits = true;
+            self.held = Some(Box::pin(sleep(HELD)));
             let most = self.rest.len() - 1;
             return Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(most)))));
         }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod common;
+mod cut;
 mod front;
 mod hours;
 mod jobs;

@@ -10,7 +10,7 @@ use tidings_adapter_cardsavr::{Cardsavr, CardsavrOptions};
 use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
 use tidings_testkit::servers::RedisServer;
 
-use crate::common::{Caller, now_ms, options};
+use crate::common::{Caller, Turns, now_ms, options};
 
 pub(crate) const JOBS: &str = "/place_card_on_single_site_jobs";
 
@@ -184,4 +184,21 @@ pub(crate) fn statuses(list: &Value, job: u64) -> Result<Vec<String>> {
         Ok(inner["status"].as_str().context("a status")?.to_owned())
     };
     list.iter().map(one).collect()
+}
+
+impl Turns {
+    /// One instance alone.
+    pub(crate) fn only(cluster: &Cluster, index: usize) -> Self {
+        Self::at(vec![cluster.instance(index).address()])
+    }
+}
+
+impl Caller<'_> {
+    /// The same client, with the same session, at other instances.
+    pub(crate) fn at<'b>(&self, turns: &'b Turns) -> Caller<'b> {
+        Caller {
+            turns,
+            client: self.client.clone(),
+        }
+    }
 }

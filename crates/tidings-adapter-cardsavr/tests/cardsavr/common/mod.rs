@@ -69,8 +69,12 @@ pub(crate) struct Turns {
 impl Turns {
     pub(crate) fn of(cluster: &Cluster) -> Self {
         let addresses = cluster.instances().iter().map(|one| one.address());
+        Self::at(addresses.collect())
+    }
+
+    pub(crate) fn at(addresses: Vec<SocketAddr>) -> Self {
         Self {
-            addresses: addresses.collect(),
+            addresses,
             next: AtomicUsize::new(0),
         }
     }

@@ -229,15 +229,16 @@ fn an_end_is_posted_until_it_is_taken() {
     world.pass(0);
     assert!(hook(&mut world, 1, Hooked::Claim));
     assert!(!hook(&mut world, 1, Hooked::Claim), "one instance's turn");
-    // 10, 20 and 40 s later.
-    for (turn, pause) in [(1, 10), (2, 20), (3, 40)] {
+    // 10, 20 and 40 s later; and whoever hears of a turn late does not get it.
+    for (turn, pause) in [(1, 10), (3, 20), (5, 40)] {
         assert!(hook(&mut world, turn, Hooked::Failed));
         world.pass(pause * SECOND - 1);
-        assert!(!hook(&mut world, turn + 1, Hooked::Claim));
+        assert!(!hook(&mut world, turn, Hooked::Claim));
         world.pass(1);
-        assert!(hook(&mut world, turn + 1, Hooked::Claim));
+        assert!(!hook(&mut world, turn, Hooked::Claim));
+        assert!(hook(&mut world, turn + 2, Hooked::Claim));
     }
-    assert!(hook(&mut world, 4, Hooked::Delivered));
+    assert!(hook(&mut world, 7, Hooked::Delivered));
     assert!(world.job().notified && world.deadlines.is_empty());
     assert_eq!(world.told().len(), 1);
 }
@@ -247,7 +248,7 @@ fn an_end_that_nobody_takes_is_given_up() {
     let mut world = hooked();
     world.status("SUCCESSFUL");
     world.pass(0);
-    for (turn, pause) in [(1, 10), (2, 20), (3, 40), (4, 60)] {
+    for (turn, pause) in [(1, 10), (3, 20), (5, 40), (7, 60)] {
         assert!(hook(&mut world, turn, Hooked::Claim));
         assert!(hook(&mut world, turn, Hooked::Failed));
         world.pass(pause * SECOND);
