@@ -111,13 +111,12 @@ impl Desk<'_> {
             Hooked::Failed => match PAUSES.get(hook.failed as usize) {
                 Some(pause) => {
                     hook.failed += 1;
+                    // This turn is over: an instance that hears of it only now does not get it.
+                    hook.turn += 1;
                     hook.claimed = false;
                     job.hook = Some(hook);
-                    self.set(
-                        HOOK,
-                        Some(self.now_ms.saturating_add(*pause)),
-                        &mut decision,
-                    );
+                    let again = self.now_ms.saturating_add(*pause);
+                    self.set(HOOK, Some(again), &mut decision);
                 }
                 None => {
                     job.hook = None;
