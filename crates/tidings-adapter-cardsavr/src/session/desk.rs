@@ -6,7 +6,7 @@
 //! A version check in every request would be exact, but cost a read of a record for each poll, which
 //! is what remembering saves. An instance that is cut off from the log hears nothing; therefore
 //! nothing is remembered longer than [`REMEMBERED`]. The instance that ends a session answers only
-//! when it has heard of it itself.
+//! when it has heard of it itself, and gives the others a moment more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +33,11 @@ const REMEMBERED_MAX: usize = 16_384;
 /// How long an end waits to be heard of by the instance itself. It is stored by then; the reply need
 /// not wait for a tail that is cut off.
 const HEARD: Duration = Duration::from_millis(500);
+
+/// How much longer an end waits for the others to hear of it. Their tails are woken by the same write
+/// as this instance's, and then have to get their turn: without it one call in fifteen that came to
+/// another instance within the same millisecond was still let in.
+const OTHERS_HEAR: Duration = Duration::from_millis(50);
 
 /// Why there is no session: one text, whatever was wrong.
 pub(crate) const NO_SESSION: &str = "no session";
@@ -185,6 +190,9 @@ impl Desk {
             // What did not come in time is forgotten here all the same.
             let _ = tokio::time::timeout(HEARD, told).await;
             self.forget(id);
+        }
+        if matches!(ask, Ask::End) {
+            tokio::time::sleep(OTHERS_HEAR).await;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidings_adapter::http::Method;
 use tidings_adapter_cardsavr::client::Client;
+use tidings_testkit::adapter_exam::Logs;
 use tidings_testkit::servers::wait_for;
 
 use crate::common::{
@@ -324,6 +325,10 @@ async fn a_client_of_gcm_is_answered_in_kind() -> Result<()> {
 
 #[tokio::test]
 async fn an_idle_session_is_over_and_a_used_one_is_not() -> Result<()> {
+    if Logs::from_env() != Logs::Memory {
+        // Redis has a clock of its own, and nobody waits for twenty minutes.
+        return Ok(());
+    }
     let cluster = cluster(|options| options.nonce_window = parse("0s")).await?;
     let turns = Turns::of(&cluster);
     let (used, idle) = (
