@@ -160,6 +160,7 @@ pub(crate) fn publish_of(asked: &Asked) -> Publish {
     };
     let trace_parent = header("traceparent");
     Publish {
+        foreign: false,
         dedup: None,
         trace_state: trace_parent.as_ref().and_then(|_| header("tracestate")),
         trace_parent,

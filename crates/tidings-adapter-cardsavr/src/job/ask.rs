@@ -63,6 +63,16 @@ pub(crate) enum Ask {
     Hook { turn: u64, step: Hooked },
 }
 
+impl Ask {
+    /// Whether it is what somebody else published: who reads the answer is no route of ours.
+    pub(crate) fn is_foreign(&self) -> bool {
+        match self {
+            Self::Change { publish, .. } | Self::Request { publish, .. } => publish.foreign,
+            _ => false,
+        }
+    }
+}
+
 /// What a user answered.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Content {
@@ -85,6 +95,9 @@ pub(crate) enum Hooked {
 /// How an event is published.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publish {
+    /// It came by another way than the routes here.
+    #[serde(default)]
+    pub(crate) foreign: bool,
     /// The publisher's key: scope, key, lifetime in milliseconds.
     #[serde(default)]
     pub(crate) dedup: Option<(Arc<str>, Arc<str>, u64)>,

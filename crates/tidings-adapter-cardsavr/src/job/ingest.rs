@@ -44,6 +44,7 @@ fn judge(draft: &Draft, envelope: String) -> Result<(u64, Ask), String> {
     }
     let attributes = draft.attributes.as_deref();
     let publish = Publish {
+        foreign: true,
         dedup: draft
             .dedup
             .as_ref()

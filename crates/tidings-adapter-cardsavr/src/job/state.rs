@@ -189,7 +189,7 @@ impl Job {
     ) -> Value {
         let time = |at: Option<u64>| at.map_or(Value::Null, |at| iso(at).into());
         let timeout = self.credential_timeout;
-        let timeout = timeout.unwrap_or_else(|| timers.credentials.0.as_secs());
+        let timeout = timeout.unwrap_or(timers.credentials.0.as_secs());
         let mut shown = json!({
             "id": self.id,
             "cardholder_id": self.cardholder,
@@ -301,7 +301,7 @@ mod tests {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
             Hydration::of(&names)
         };
-        assert_eq!(names(&["x", "card.pan.x", ""]).card, true);
+        assert!(names(&["x", "card.pan.x", ""]).card);
         assert_eq!(names(&["unknown"]), Hydration::default());
         let job = Job {
             id: 7,

@@ -255,10 +255,7 @@ async fn read(
 ) -> Result<Part, LogError> {
     let topic = keys::topic(&keys::job_key(job));
     let (mut events, mut next) = (Vec::new(), after);
-    let mut from = match after {
-        EventId::ORIGIN => From::Oldest,
-        place => From::After(place),
-    };
+    let mut from = From::After(after);
     for _ in 0..PAGES_MAX {
         let page = hub.read(&topic, from, PageLimit::default()).await?;
         if page.verdict != Verdict::Ok {
@@ -286,10 +283,12 @@ async fn read(
                 });
             }
             next = next.max(id);
-            if id > after && id.ms() >= floor_ms && *event.event().kind == *super::JOB_STATUS {
-                if let Ok(message) = serde_json::from_slice(&event.event().data) {
-                    events.push((id, message));
-                }
+            if id > after
+                && id.ms() >= floor_ms
+                && *event.event().kind == *super::JOB_STATUS
+                && let Ok(message) = serde_json::from_slice(&event.event().data)
+            {
+                events.push((id, message));
             }
         }
         if page.at_end {

@@ -26,7 +26,9 @@ mod scenes {
         let job = id(&agent.job("c1").await?)?;
         let target = messages(job, "credential_requests");
         // Check 15: nothing, and no content type.
-        let answer = agent.raw(&agent.prepare(Method::GET, &target, None)).await?;
+        let answer = agent
+            .raw(&agent.prepare(Method::GET, &target, None))
+            .await?;
         ensure!(answer.status == 200 && answer.body.is_empty());
         ensure!(answer.header("content-type").is_empty());
         // Check 16.
@@ -41,7 +43,9 @@ mod scenes {
         // Check 17.
         let responses = messages(job, "credential_responses");
         let say = |envelope: &str| json!({"envelope_id": envelope, "type": "tfa_response", "message": "1234"});
-        let wrong = agent.post(&responses, &say("erz5nk219FPZNWGv3AbHdA==")).await?;
+        let wrong = agent
+            .post(&responses, &say("erz5nk219FPZNWGv3AbHdA=="))
+            .await?;
         let (status, body) = refusal(wrong)?;
         ensure!(status == 404 && is_documented(&body));
         ensure!(refusal(agent.post(&responses, &json!({"type": "x"})).await?)?.0 == 400);
@@ -51,11 +55,13 @@ mod scenes {
         // Check 18.
         let reply = agent.post(&responses, &say(&text)).await??;
         ensure!(
-            reply.body == json!({"type": "tfa_response", "job_id": job, "envelope_id": text, "message": "submitted"})
+            reply.body
+                == json!({"type": "tfa_response", "job_id": job, "envelope_id": text, "message": "submitted"})
         );
         ensure!(agent.asked(job).await? == Value::Null);
         ensure!(refusal(agent.post(&responses, &say(&text)).await?)?.0 == 404);
-        let answered = json!({"job_id": job, "type": "tfa_response", "envelope_id": text, "message": "1234"});
+        let answered =
+            json!({"job_id": job, "type": "tfa_response", "envelope_id": text, "message": "1234"});
         ensure!(vbs.answered(job).await? == answered);
         ensure!(vbs.answered(job).await? == Value::Null);
         Ok(())
@@ -67,19 +73,64 @@ mod scenes {
         let agent = Caller::new(&turns, "agent1").await?;
         let vbs = Caller::new(&turns, "vbs").await?;
         let made = agent.job("c1").await?;
-        let (job, account) = (id(&made)?, made["account_id"].as_u64().context("an account")?);
+        let (job, account) = (
+            id(&made)?,
+            made["account_id"].as_u64().context("an account")?,
+        );
         let code = json!({"tfa": "1234"});
         let put_job = format!("{JOBS}/{job}");
         let by_account = format!("/cardsavr_accounts/{account}");
         let respond = messages(job, "credential_responses");
         for (method, target, body, in_header, kind) in [
-            (Method::POST, &respond, json!({"type": "tfa_request", "message": "1234"}), "", "tfa_request"),
-            (Method::POST, &respond, json!({"job_id": job, "account_link": code}), "", "tfa_response"),
-            (Method::POST, &respond, json!({"message": "1234"}), "x-cardsavr-envelope-id", "tfa_response"),
-            (Method::PUT, &put_job, json!({"account": {"account_link": code}}), "x-cardsavr-envelope-id", "tfa_response"),
-            (Method::PUT, &put_job, json!({"account": code}), "x-cardsavr-envelope_id", "tfa_response"),
-            (Method::PUT, &by_account, json!({"account_link": code}), "x-cardsavr-envelope-id", "tfa_response"),
-            (Method::PUT, &by_account, code.clone(), "envelope-id", "tfa_response"),
+            (
+                Method::POST,
+                &respond,
+                json!({"type": "tfa_request", "message": "1234"}),
+                "",
+                "tfa_request",
+            ),
+            (
+                Method::POST,
+                &respond,
+                json!({"job_id": job, "account_link": code}),
+                "",
+                "tfa_response",
+            ),
+            (
+                Method::POST,
+                &respond,
+                json!({"message": "1234"}),
+                "x-cardsavr-envelope-id",
+                "tfa_response",
+            ),
+            (
+                Method::PUT,
+                &put_job,
+                json!({"account": {"account_link": code}}),
+                "x-cardsavr-envelope-id",
+                "tfa_response",
+            ),
+            (
+                Method::PUT,
+                &put_job,
+                json!({"account": code}),
+                "x-cardsavr-envelope_id",
+                "tfa_response",
+            ),
+            (
+                Method::PUT,
+                &by_account,
+                json!({"account_link": code}),
+                "x-cardsavr-envelope-id",
+                "tfa_response",
+            ),
+            (
+                Method::PUT,
+                &by_account,
+                code.clone(),
+                "envelope-id",
+                "tfa_response",
+            ),
         ] {
             let text = envelope(&vbs.asks(job, "tfa_request").await?)?.to_owned();
             let mut body = body;
@@ -91,12 +142,16 @@ mod scenes {
                 }
                 _ => &headers[..],
             };
-            let reply = agent.with_headers(method, target, Some(&body), headers).await??;
+            let reply = agent
+                .with_headers(method, target, Some(&body), headers)
+                .await??;
             ensure!(reply.status == 200 || reply.status == 201);
             ensure!(!reply.body.to_string().contains("1234"));
             let answered = vbs.answered(job).await?;
             ensure!(
-                answered["message"] == "1234" && answered["envelope_id"] == text && answered["type"] == kind,
+                answered["message"] == "1234"
+                    && answered["envelope_id"] == text
+                    && answered["type"] == kind,
                 "{body} {answered}"
             );
             ensure!(agent.asked(job).await? == Value::Null);
@@ -105,10 +160,12 @@ mod scenes {
         let text = envelope(&vbs.asks(job, "credential_request").await?)?.to_owned();
         let new = json!({"username": "good_email", "password": "good_password"});
         let headers = [("x-cardsavr-envelope-id", text.as_str())];
-        let reply = tidings_testkit::servers::wait_for("the index", crate::common::SOON, || async {
-            let said = agent.with_headers(Method::PUT, "/cardsavr_accounts", Some(&new), &headers);
-            Ok(said.await??)
-        });
+        let reply =
+            tidings_testkit::servers::wait_for("the index", crate::common::SOON, || async {
+                let said =
+                    agent.with_headers(Method::PUT, "/cardsavr_accounts", Some(&new), &headers);
+                Ok(said.await??)
+            });
         ensure!(reply.await?.body["id"] == account);
         let answered = vbs.answered(job).await?;
         ensure!(answered["account_link"] == new && answered["type"] == "credential_response");
@@ -125,13 +182,16 @@ mod scenes {
         let key = agent.register(job).await?;
         let said = json!({"type": "credential_request", "message": "again", "status": "PENDING_NEWCREDS",
             "percent_complete": 31});
-        vbs.post(&messages(job, "credential_requests"), &said).await??;
+        vbs.post(&messages(job, "credential_requests"), &said)
+            .await??;
         ensure!(agent.poll(job, &key).await? == ["PENDING_NEWCREDS"]);
         ensure!(agent.asked(job).await?["type"] == "credential_request");
         // Said twice: the limit is two, and the request goes with the job.
         vbs.status(job, "AUTH", 40).await?;
         ensure!(agent.asked(job).await? == Value::Null);
-        let refused = vbs.post(&messages(job, "credential_requests"), &said).await?;
+        let refused = vbs
+            .post(&messages(job, "credential_requests"), &said)
+            .await?;
         ensure!(refusal(refused)?.0 == 409);
         ensure!(agent.poll(job, &key).await? == ["AUTH", "TOO_MANY_LOGIN_FAILURES"]);
         Ok(())
@@ -152,7 +212,9 @@ mod scenes {
             let list = caller.get(&target).await??.body;
             let list = list.as_array().cloned().context("an array")?;
             let of = |job: u64| -> Result<Vec<String>> {
-                let mine = list.iter().filter(|one| one["job_id"].as_u64() == Some(job));
+                let mine = list
+                    .iter()
+                    .filter(|one| one["job_id"].as_u64() == Some(job));
                 statuses(&mine.cloned().collect(), job)
             };
             let both = (of(first)?, of(second)?);
@@ -197,7 +259,10 @@ mod scenes {
         vbs.status(job, "AUTH", 10).await?;
         let request = vbs.asks(job, "tfa_request").await?;
         let list = agent.get(&target).await??.body;
-        ensure!(list[0]["message"]["status"] == "AUTH" && list[1] == request, "{list}");
+        ensure!(
+            list[0]["message"]["status"] == "AUTH" && list[1] == request,
+            "{list}"
+        );
         ensure!(agent.get(&target).await??.body == json!([request]));
         Ok(())
     }
@@ -209,7 +274,10 @@ mod scenes {
         let vbs = Caller::new(&turns, "vbs").await?;
         let headers = [("x-cardsavr-hydration", "[\"cardholder\"]")];
         let body = crate::play::body("c1");
-        let made = agent.with_headers(Method::POST, JOBS, Some(&body), &headers).await??.body;
+        let made = agent
+            .with_headers(Method::POST, JOBS, Some(&body), &headers)
+            .await??
+            .body;
         let grant = made["cardholder"]["grant"].as_str().context("a grant")?;
         let target = format!("/messages/cardholders/{}", made["cardholder_id"]);
         vbs.status(id(&made)?, "AUTH", 1).await?;
@@ -217,7 +285,9 @@ mod scenes {
         let wrong = json!({"grant": format!("{}x", grant)});
         refusal(other.post("/cardholders/authorize", &wrong).await?)?;
         ensure!(refusal(other.get(&target).await?)?.0 == 403);
-        other.post("/cardholders/authorize", &json!({"grant": grant})).await??;
+        other
+            .post("/cardholders/authorize", &json!({"grant": grant}))
+            .await??;
         let list = other.get(&target).await??.body;
         ensure!(statuses(&list, id(&made)?)? == ["AUTH"]);
         // The list, and nothing that only the owner may.

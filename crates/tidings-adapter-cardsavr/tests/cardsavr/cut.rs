@@ -52,7 +52,9 @@ async fn head(stream: &mut TcpStream) -> Result<usize> {
     }
     let seen = String::from_utf8(seen)?.to_lowercase();
     ensure!(seen.starts_with("http/1.1 200"), "{seen}");
-    let length = seen.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = seen
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     Ok(length.context("a length")?.parse()?)
 }
 
@@ -165,7 +167,10 @@ mod scenes {
         while count < STATUSES {
             count += something(&agent, job, &key).await?.len();
         }
-        ensure!(count == STATUSES && agent.poll(job, &key).await?.is_empty(), "{count}");
+        ensure!(
+            count == STATUSES && agent.poll(job, &key).await?.is_empty(),
+            "{count}"
+        );
         Ok(())
     }
 }
@@ -241,10 +246,19 @@ async fn kill_everything_between_a_publish_and_a_poll() -> Result<()> {
     ensure!(agent.poll(job, &key).await? == ["AUTH"]);
     ensure!(agent.asked(job).await? == request);
     let said = json!({"envelope_id": request["envelope_id"], "message": "1234"});
-    agent.post(&messages(job, "credential_responses"), &said).await??;
+    agent
+        .post(&messages(job, "credential_responses"), &said)
+        .await??;
     ensure!(vbs.answered(job).await?["message"] == "1234");
     vbs.status(job, "SUCCESSFUL", 100).await?;
     let left = agent.poll(job, &key).await?;
-    ensure!(left.last().map(String::as_str) == Some("SUCCESSFUL"), "{left:?}");
-    redis.is_running().await.then_some(()).context("Redis is gone")
+    ensure!(
+        left.last().map(String::as_str) == Some("SUCCESSFUL"),
+        "{left:?}"
+    );
+    redis
+        .is_running()
+        .await
+        .then_some(())
+        .context("Redis is gone")
 }

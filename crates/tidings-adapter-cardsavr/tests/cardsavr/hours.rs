@@ -129,10 +129,18 @@ async fn a_request_that_nobody_answers_ends_the_job_once() -> Result<()> {
     ends_once(&agent, job, &key, "TIMEOUT_TFA").await?;
     let read = agent.read_job(job).await?;
     ensure!(read["termination_type"] == "USER_DATA_FAILURE");
-    ensure!(read["credential_requests"].as_array().is_some_and(Vec::is_empty));
+    ensure!(
+        read["credential_requests"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    );
     ensure!(agent.asked(job).await? == Value::Null);
     let late = serde_json::json!({"envelope_id": request["envelope_id"], "message": "1234"});
-    let (status, _) = refusal(agent.post(&messages(job, "credential_responses"), &late).await?)?;
+    let (status, _) = refusal(
+        agent
+            .post(&messages(job, "credential_responses"), &late)
+            .await?,
+    )?;
     ensure!((400..500).contains(&status));
     Ok(())
 }

@@ -31,19 +31,40 @@ mod scenes {
         let job = reply.body;
         for name in ["id", "cardholder_id", "card_id", "account_id"] {
             // Below 2^31: some clients read it so.
-            ensure!(job[name].as_u64().is_some_and(|id| id > 0 && id < 1 << 31), "{name} {job}");
+            ensure!(
+                job[name].as_u64().is_some_and(|id| id > 0 && id < 1 << 31),
+                "{name} {job}"
+            );
         }
         ensure!(job["type"] == "CARD_PLACEMENT" && job["status"] == "REQUESTED");
-        ensure!(job["cardholder"]["cuid"] == "c1" && job["cardholder"]["id"] == job["cardholder_id"]);
+        ensure!(
+            job["cardholder"]["cuid"] == "c1" && job["cardholder"]["id"] == job["cardholder_id"]
+        );
         ensure!(job["account"]["id"] == job["account_id"] && job["card"]["id"] == job["card_id"]);
-        ensure!(job["access_key"].as_str().is_some_and(|key| key.len() == 24));
+        ensure!(
+            job["access_key"]
+                .as_str()
+                .is_some_and(|key| key.len() == 24)
+        );
         ensure!(job["cardholder"]["grant"].is_string());
         let text = job.to_string();
-        ensure!(!text.contains("4111") && !text.contains("good_email"), "{text}");
-        for name in ["termination_type", "started_on", "completed_on", "custom_data"] {
+        ensure!(
+            !text.contains("4111") && !text.contains("good_email"),
+            "{text}"
+        );
+        for name in [
+            "termination_type",
+            "started_on",
+            "completed_on",
+            "custom_data",
+        ] {
             ensure!(job[name].is_null() && job.get(name).is_some(), "{name}");
         }
-        ensure!(job["created_on"].as_str().is_some_and(|time| time.ends_with('Z')));
+        ensure!(
+            job["created_on"]
+                .as_str()
+                .is_some_and(|time| time.ends_with('Z'))
+        );
         // The same cuid: the same cardholder, whose grant is not shown again.
         let second = make("c1").await?.body;
         ensure!(second["cardholder_id"] == job["cardholder_id"] && second["id"] != job["id"]);
@@ -62,7 +83,12 @@ mod scenes {
         ensure!(plain.get("credential_requests").is_none());
         let (status, body) = refusal(agent.get(&format!("{JOBS}/1")).await?)?;
         ensure!(status == 404 && is_documented(&body));
-        for bad in [json!([]), json!(3), json!({"card": 3}), json!({"cardholder_id": 1})] {
+        for bad in [
+            json!([]),
+            json!(3),
+            json!({"card": 3}),
+            json!({"cardholder_id": 1}),
+        ] {
             let (status, body) = refusal(agent.post(JOBS, &bad).await?)?;
             ensure!(status == 400 && is_documented(&body), "{bad}");
         }
@@ -83,12 +109,21 @@ mod scenes {
         // Who has nothing to do with it.
         for refused in [
             other.get(&target).await?,
-            other.put(&target, &json!({"status": "CANCEL_REQUESTED"})).await?,
+            other
+                .put(&target, &json!({"status": "CANCEL_REQUESTED"}))
+                .await?,
             other.post(&registrations, &json!({})).await?,
             other.get(&requests).await?,
             other.get(&messages(job, "credential_responses")).await?,
-            other.post(&messages(job, "credential_responses"), &json!({"envelope_id": "x"})).await?,
-            other.get(&format!("/messages/place_card_on_single_site_jobs/{job}")).await?,
+            other
+                .post(
+                    &messages(job, "credential_responses"),
+                    &json!({"envelope_id": "x"}),
+                )
+                .await?,
+            other
+                .get(&format!("/messages/place_card_on_single_site_jobs/{job}"))
+                .await?,
             // Its owner is no virtual browser.
             agent.post(&requests, &request).await?,
             agent.get(&messages(job, "credential_responses")).await?,
@@ -125,11 +160,17 @@ mod scenes {
         ensure!(shown["card"]["address"]["address1"] == "1 Main St");
         for caller in ["agent1", "boss"] {
             let text = read(caller).await?.to_string();
-            ensure!(!text.contains("4111") && !text.contains("good_email"), "{text}");
+            ensure!(
+                !text.contains("4111") && !text.contains("good_email"),
+                "{text}"
+            );
         }
         vbs.status(job, "SUCCESSFUL", 100).await?;
         let text = read("vbs").await?.to_string();
-        ensure!(!text.contains("4111") && !text.contains("good_email"), "{text}");
+        ensure!(
+            !text.contains("4111") && !text.contains("good_email"),
+            "{text}"
+        );
         Ok(())
     }
 
@@ -150,7 +191,9 @@ mod scenes {
             let caller: &Caller<'_> = caller;
             async move {
                 let headers = [("x-cardsavr-paging", paging)];
-                let reply = caller.with_headers(Method::GET, &target, None, &headers).await??;
+                let reply = caller
+                    .with_headers(Method::GET, &target, None, &headers)
+                    .await??;
                 let list = reply.body.as_array().cloned().unwrap_or_default();
                 let ids: Vec<u64> = list.iter().filter_map(|job| job["id"].as_u64()).collect();
                 let paging = reply.headers["x-cardsavr-paging"].to_str()?.to_owned();

@@ -8,5 +8,6 @@ mod hours;
 mod jobs;
 mod play;
 mod polls;
+mod published;
 mod sessions;
 mod unsigned;

@@ -80,16 +80,26 @@ impl Caller<'_> {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Result<Reply, ClientError>> {
-        let prepared = self.client.prepare(method, target, body, headers, now_ms())?;
+        let prepared = self
+            .client
+            .prepare(method, target, body, headers, now_ms())?;
         let answer = self.raw(&prepared).await?;
         Ok(self.read(target, &answer))
     }
 
-    pub(crate) async fn post(&self, target: &str, body: &Value) -> Result<Result<Reply, ClientError>> {
+    pub(crate) async fn post(
+        &self,
+        target: &str,
+        body: &Value,
+    ) -> Result<Result<Reply, ClientError>> {
         self.call(Method::POST, target, Some(body)).await
     }
 
-    pub(crate) async fn put(&self, target: &str, body: &Value) -> Result<Result<Reply, ClientError>> {
+    pub(crate) async fn put(
+        &self,
+        target: &str,
+        body: &Value,
+    ) -> Result<Result<Reply, ClientError>> {
         self.call(Method::PUT, target, Some(body)).await
     }
 
@@ -103,13 +113,18 @@ impl Caller<'_> {
     pub(crate) async fn register(&self, job: u64) -> Result<String> {
         let target = messages(job, "broadcasts/registrations");
         let reply = self.post(&target, &json!({"job_id": job})).await??;
-        Ok(reply.body["access_key"].as_str().context("a key")?.to_owned())
+        Ok(reply.body["access_key"]
+            .as_str()
+            .context("a key")?
+            .to_owned())
     }
 
     pub(crate) fn poll_request(&self, job: u64, key: &str) -> Prepared {
         let headers = [("x-cardsavr-cardsavr-messaging-access-key", key)];
         let target = messages(job, "broadcasts");
-        let prepared = self.client.prepare(Method::GET, &target, None, &headers, now_ms());
+        let prepared = self
+            .client
+            .prepare(Method::GET, &target, None, &headers, now_ms());
         prepared.expect("a request")
     }
 
@@ -136,7 +151,9 @@ impl Caller<'_> {
     pub(crate) async fn asks(&self, job: u64, kind: &str) -> Result<Value> {
         let said = json!({"jobId": job, "type": kind, "message": "Please enter the code",
             "account_link": [{"key_name": "tfa", "label": "code", "secret": false}]});
-        let reply = self.post(&messages(job, "credential_requests"), &said).await??;
+        let reply = self
+            .post(&messages(job, "credential_requests"), &said)
+            .await??;
         ensure!(reply.status == 201, "{reply:?}");
         Ok(reply.body)
     }

@@ -83,7 +83,9 @@ mod scenes {
             let (caller, target): (&Caller<'_>, _) = (caller, target.clone());
             async move {
                 let headers = [(name, key.as_str())];
-                caller.with_headers(Method::GET, &target, None, &headers).await
+                caller
+                    .with_headers(Method::GET, &target, None, &headers)
+                    .await
             }
         };
         const NAME: &str = "x-cardsavr-messaging-access-key";
@@ -120,7 +122,11 @@ mod scenes {
         let agent = Caller::new(&turns, "agent1").await?;
         let vbs = Caller::new(&turns, "vbs").await?;
         let job = id(&agent.job("c1").await?)?;
-        let keys = [agent.register(job).await?, agent.register(job).await?, agent.register(job).await?];
+        let keys = [
+            agent.register(job).await?,
+            agent.register(job).await?,
+            agent.register(job).await?,
+        ];
         let publish = async {
             for number in 0..STATUSES {
                 vbs.status(job, &format!("S{number:03}"), number).await?;
@@ -155,7 +161,9 @@ mod scenes {
         for (key, got) in all {
             by_key.entry(key).or_default().extend(got);
         }
-        let mut expected: Vec<String> = (0..STATUSES).map(|number| format!("S{number:03}")).collect();
+        let mut expected: Vec<String> = (0..STATUSES)
+            .map(|number| format!("S{number:03}"))
+            .collect();
         expected.push("SUCCESSFUL".to_owned());
         ensure!(by_key.len() == 3);
         for (key, mut got) in by_key {
@@ -198,15 +206,22 @@ mod scenes {
         let agent = Caller::new(&turns, "agent1").await?;
         let vbs = Caller::new(&turns, "vbs").await?;
         let job = id(&agent.job("c1").await?)?;
-        let reply = agent.get(&messages(job, "broadcasts/registrations/")).await??;
+        let reply = agent
+            .get(&messages(job, "broadcasts/registrations/"))
+            .await??;
         ensure!(reply.headers["cache-control"] == "no-store");
-        let key = reply.body["access_key"].as_str().context("a key")?.to_owned();
+        let key = reply.body["access_key"]
+            .as_str()
+            .context("a key")?
+            .to_owned();
         for number in 0..3 {
             vbs.status(job, &format!("S{number}"), 1).await?;
         }
         let headers = [("messaging-access-key", key.as_str())];
         let target = messages(job, "broadcasts");
-        let same = agent.client.prepare(Method::GET, &target, None, &headers, now_ms())?;
+        let same = agent
+            .client
+            .prepare(Method::GET, &target, None, &headers, now_ms())?;
         let requests: Vec<_> = (0..25).map(|_| (turns.next(), wired(&same))).collect();
         let answers = try_join_all(requests.iter().map(|(at, request)| send(*at, request))).await?;
         let mut got = Vec::new();

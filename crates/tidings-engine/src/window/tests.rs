@@ -110,6 +110,9 @@ fn it_does_not_vouch_for_what_has_expired() {
     let window = window(ROOM, filled(10, vec![event("a", 11, 5), event("b", 13, 9)]));
     assert!(!window.with(P, |part| part.vouches_for(at(11), 12)));
     assert!(window.with(P, |part| part.vouches_for(at(13), 12)));
+    // Nothing lies behind its last event.
+    assert!(window.with(P, |part| part.vouches_for(at(13), 99)));
+    assert!(!window.with(P, |part| part.vouches_for(at(10), 99)));
 }
 
 #[test]

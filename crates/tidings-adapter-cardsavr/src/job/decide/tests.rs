@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tidings_adapter::bytes::Bytes;
 
 use super::*;
-use crate::job::ask::Content;
+use crate::job::answers::Answers;
+use crate::job::ask::{Change, Content, Publish};
 use crate::options::CardsavrOptions;
 
 const SECOND: u64 = 1_000;
@@ -487,6 +488,45 @@ fn a_pending_status_never_stands_without_its_request() {
     world.status("PENDING_TFA");
     assert_eq!(world.job().requests[0].envelope, "e2");
     assert_eq!(world.job().requests.len(), 1);
+}
+
+#[test]
+fn publishers_elsewhere_are_answered_in_words() {
+    let mut world = World::new(|_| {});
+    let status = |status: &str| Ask::Change {
+        change: Box::new(Change {
+            status: Some(status.to_owned()),
+            ..Change::default()
+        }),
+        drives: true,
+        envelope: "e".into(),
+        publish: Publish {
+            foreign: true,
+            dedup: Some(("scope".into(), "key".into(), 5)),
+            ..Publish::default()
+        },
+    };
+    let say = |world: &mut World, ask: &Ask| {
+        let decision = world.run(Trigger::Command(&to_json(ask)));
+        world.apply(&decision);
+        (
+            decision.drafts,
+            String::from_utf8(decision.answer.to_vec()).expect("text"),
+        )
+    };
+    let (drafts, _) = say(&mut world, &status("AUTH"));
+    assert_eq!(drafts[0].dedup.as_ref().map(|one| &*one.key), Some("key"));
+    world.request("e1", "tfa_request", None);
+    world.answer("e1", "1234");
+    let (drafts, words) = say(&mut world, &status("PENDING_TFA"));
+    assert_eq!(
+        (drafts.len(), words.as_str()),
+        (0, "the request was answered before it was announced")
+    );
+    say(&mut world, &status("SUCCESSFUL"));
+    assert_eq!(say(&mut world, &status("AUTH")).1, "the job has ended");
+    world.records.clear();
+    assert_eq!(say(&mut world, &status("AUTH")).1, "no such job");
 }
 
 #[test]
