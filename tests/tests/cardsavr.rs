@@ -12,12 +12,16 @@ mod cluster;
 mod curl;
 #[path = "cardsavr/durable.rs"]
 mod durable;
+#[path = "cardsavr/figures.rs"]
+mod figures;
 #[path = "cardsavr/guide.rs"]
 mod guide;
 #[path = "cardsavr/jobs.rs"]
 mod jobs;
 #[path = "cardsavr/messages.rs"]
 mod messages;
+#[path = "cardsavr/plain.rs"]
+mod plain;
 #[path = "cardsavr/query.rs"]
 mod query;
 #[path = "cardsavr/requests.rs"]

@@ -47,7 +47,7 @@ password_key = "FdV/Qd2f59H+cLuoF6jsYcsauy37njoJt4K2NXb/62s="
 "#;
 
 pub(crate) struct Cluster {
-    _redis: RedisServer,
+    pub(crate) redis: RedisServer,
     pub(crate) instances: [Instance; 2],
     mounts: [PortLease; 2],
     pub(crate) balancer: Balancer,
@@ -108,7 +108,7 @@ impl Cluster {
         )?;
         let balancer = Balancer::start(vec![mounts[0].address(), mounts[1].address()]).await?;
         Ok(Self {
-            _redis: redis,
+            redis,
             instances: [a, b],
             mounts,
             balancer,
