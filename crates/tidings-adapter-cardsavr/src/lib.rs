@@ -4,8 +4,21 @@
 //! statuses and asks for credentials. Every body is encrypted and every request signed. What the
 //! messages lacked is here: nothing that was published is lost between a publish and a poll.
 //!
-//! Reading order: [`options`] and [`keys`] for what there is, [`crypto`], [`session`] and [`routes`]
-//! for how a request comes in, [`job`] and [`messages`] for what it does.
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tidings_adapter_cardsavr::{Cardsavr, CardsavrOptions};
+//!
+//! let options: CardsavrOptions = serde_json::from_str(r#"{
+//!     "integrators": {"acme-app": {"key": "base64 of 32 bytes"}},
+//!     "users": {"agent1": {"id": 11, "password_key": "what hash_password made"}}
+//! }"#)?;
+//! let adapter = Cardsavr::new(&options)?; // App::from_env()?.adapter(adapter)
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`options`] and [`keys`] for what there is, [`crypto`], [`front`], [`session`] and
+//! [`routes`] for how a request comes in, [`job`] and [`messages`] for what it does.
 //!
 //! What is absent: card data beyond what a job needs to be shown, everything of CardSavr that is not
 //! jobs and their messages, the salted sessions of 2.x clients.
