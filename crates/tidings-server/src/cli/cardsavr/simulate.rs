@@ -29,6 +29,10 @@ const DEVELOPMENT: [&str; 4] = [
 /// How long the goodbye may take: who is told to leave leaves.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Refusals of one step until a job is given up. A hub without its log refuses, too, and is there again
+/// within seconds.
+const REFUSALS_MAX: u32 = 30;
+
 /// Runs jobs until it is told to leave, or has run as many as it should.
 ///
 /// # Errors
@@ -124,6 +128,7 @@ async fn play(hub: &Hub, job: u64, args: &SimulateArgs) -> std::io::Result<()> {
     let (mut run, mut known) = (Run::default(), Known::default());
     // A status that was sent, and nobody knows whether it has arrived; and what comes after it.
     let mut sent: Option<(&'static str, Run)> = None;
+    let mut refusals = 0;
     loop {
         let seen = match hub.look(job).await {
             Ok(seen) => seen,
@@ -170,11 +175,16 @@ async fn play(hub: &Hub, job: u64, args: &SimulateArgs) -> std::io::Result<()> {
         };
         match said.await {
             Ok(()) => {
-                (run, known.answer) = (then, None);
+                (run, known.answer, refusals) = (then, None, 0);
                 report(job, status)?;
+            }
+            // Once it may have been ended by somebody else, which is then seen.
+            Err(ClientError::Refused { status, text }) if refusals == REFUSALS_MAX => {
+                return tell(&format!("job {job} is left alone: {status} {text}"));
             }
             // Whether the job is over, the next look says.
             Err(error) => {
+                refusals += u32::from(matches!(error, ClientError::Refused { .. }));
                 sent = Some((status.status, then));
                 complain(&error)?;
             }

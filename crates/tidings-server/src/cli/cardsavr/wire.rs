@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tidings_adapter::outside;
-use tidings_adapter_cardsavr::client as protocol;
+use tidings_adapter_cardsavr::{Role, client as protocol};
 use tokio::sync::RwLock;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{
@@ -97,8 +97,13 @@ impl Hub {
             .login(username, password, now_ms())
             .map_err(|error| self.told(error))?;
         let (status, headers, body) = self.exchange(prepared).await?;
-        next.logged_in(&login, status, &headers, &body)
+        let reply = next
+            .logged_in(&login, status, &headers, &body)
             .map_err(|error| self.told(error))?;
+        if reply.body["user"]["role"] != Role::VirtualBrowser.as_str() {
+            let why = format!("{username} is no virtual_browser, and may not run jobs");
+            return Err(ClientError::Usage(why));
+        }
         *protocol = next;
         Ok(())
     }
