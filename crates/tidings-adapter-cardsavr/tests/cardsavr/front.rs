@@ -4,9 +4,10 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidings_adapter::http::Method;
 use tidings_adapter_cardsavr::client::Client;
-use tidings_testkit::adapter_exam::wire::Request;
+use tidings_testkit::adapter_exam::wire::{Request, connect};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::common::{APP, Caller, KEY, Turns, cluster, is_documented, refusal};
+use crate::common::{APP, Caller, KEY, SOON, Turns, cluster, is_documented, refusal};
 
 #[tokio::test]
 async fn paths_methods_and_bodies() -> Result<()> {
@@ -46,6 +47,22 @@ async fn paths_methods_and_bodies() -> Result<()> {
             ensure!(!answer.header("allow").is_empty());
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_has_its_bound_too() -> Result<()> {
+    let cluster = cluster(|options| options.body_bytes = 4096).await?;
+    let mut stream = connect(cluster.instance(0).address()).await?;
+    let head = "POST /session/login HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    // 5,000 bytes of a chunk that is said to be longer, and no end.
+    stream
+        .write_all(format!("2000\r\n{}", "x".repeat(5000)).as_bytes())
+        .await?;
+    let mut answer = [0; 12];
+    tokio::time::timeout(SOON, stream.read_exact(&mut answer)).await??;
+    ensure!(answer == *b"HTTP/1.1 413", "{}", answer.escape_ascii());
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod cut;
 mod front;
 mod hours;
 mod jobs;
+mod logins;
 mod play;
 mod polls;
 mod published;
