@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tidings_adapter::http::Method;
+use tidings_adapter::{From, PageLimit, Topic};
 use tidings_adapter_cardsavr::client::Prepared;
 use tidings_testkit::adapter_exam::Logs;
 use tidings_testkit::adapter_exam::wire::connect;
@@ -16,7 +19,7 @@ use tokio::net::TcpStream;
 use crate::common::{Caller, SOON, Turns, wired};
 use crate::play::{both, cluster_on, id, messages};
 
-both! { polls_that_are_cut an_answer_that_is_cut a_long_answer_that_is_cut }
+both! { polls_that_are_cut an_answer_that_is_cut a_long_answer_that_is_cut any_order_of_all_of_it }
 
 /// How much of an answer a client reads before it goes.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +134,54 @@ mod scenes {
         });
         ensure!(answered.await?["message"] == "1234");
         ensure!(vbs.answered(job).await? == Value::Null);
+        Ok(())
+    }
+
+    /// Registrations, statuses, polls and cut polls in any order: each key gets what was published
+    /// since it was registered, once.
+    pub(super) async fn any_order_of_all_of_it(cluster: Cluster) -> Result<()> {
+        const STEPS: usize = 150;
+        let turns = Turns::of(&cluster);
+        let agent = Caller::new(&turns, "agent1").await?;
+        let vbs = Caller::new(&turns, "vbs").await?;
+        let job = id(&agent.job("c1").await?)?;
+        let seed: u64 = rand::random();
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut published: Vec<String> = Vec::new();
+        // Of each key: where it began, and what it got.
+        let mut keys = vec![(agent.register(job).await?, 0, Vec::new())];
+        for _ in 0..STEPS {
+            let index = random.random_range(0..keys.len());
+            match random.random_range(0..10) {
+                0 if keys.len() < 5 => {
+                    keys.push((agent.register(job).await?, published.len(), Vec::new()));
+                }
+                0..5 => {
+                    let status = format!("S{:03}", published.len());
+                    vbs.status(job, &status, 1).await?;
+                    published.push(status);
+                }
+                5..7 => {
+                    let poll = agent.poll_request(job, &keys[index].0);
+                    cut(turns.next(), &poll, Read::Head, random.random()).await?;
+                }
+                _ => {
+                    let got = agent.poll(job, &keys[index].0).await?;
+                    keys[index].2.extend(got);
+                }
+            }
+        }
+        for (key, began, got) in &mut keys {
+            let expected = &published[*began..];
+            while got.len() < expected.len() {
+                got.extend(something(&agent, job, key).await?);
+            }
+            got.extend(agent.poll(job, key).await?);
+            let mut sorted = got.clone();
+            sorted.sort();
+            // What comes back may follow what a poll got before it was back.
+            ensure!(sorted == expected, "seed {seed}: {got:?}");
+        }
         Ok(())
     }
 
@@ -261,4 +312,31 @@ async fn kill_everything_between_a_publish_and_a_poll() -> Result<()> {
         .await
         .then_some(())
         .context("Redis is gone")
+}
+
+/// The log loses what was published last, as in a failover: what comes then is not passed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_what_was_read() -> Result<()> {
+    let cluster = cluster_on(Logs::Memory, |_| {}).await?;
+    let turns = Turns::of(&cluster);
+    let agent = Caller::new(&turns, "agent1").await?;
+    let vbs = Caller::new(&turns, "vbs").await?;
+    let job = id(&agent.job("c1").await?)?;
+    let (key, other) = (agent.register(job).await?, agent.register(job).await?);
+    vbs.status(job, "KEPT", 1).await?;
+    let topic = Topic::parse(&format!("cardsavr/job/{job}"))?;
+    let hub = cluster.instance(0).hub();
+    let kept = hub
+        .read(&topic, From::Newest, PageLimit::default())
+        .await?
+        .next;
+    vbs.status(job, "LOST", 2).await?;
+    ensure!(agent.poll(job, &key).await? == ["KEPT", "LOST"]);
+    cluster.lose_suffix(hub.placed(topic).partition, kept)?;
+    let polled = wait_for("a poll", SOON, || async { agent.poll(job, &key).await });
+    ensure!(polled.await?.is_empty());
+    vbs.status(job, "AFTER", 3).await?;
+    ensure!(something(&agent, job, &key).await? == ["AFTER"]);
+    ensure!(something(&agent, job, &other).await? == ["KEPT", "AFTER"]);
+    Ok(())
 }

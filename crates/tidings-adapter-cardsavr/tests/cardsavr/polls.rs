@@ -187,7 +187,24 @@ mod scenes {
         for status in ["AUTH", "UPDATING", "SUCCESSFUL"] {
             vbs.status(job, status, 50).await?;
         }
-        for group in keys.chunks(AT_ONCE) {
+        // Each key by one client, and every fiftieth by twenty at once.
+        for (number, key) in keys
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| number % 50 == 0)
+        {
+            let polls = (0..20).map(|_| agent.poll(job, key));
+            let got: Vec<String> = try_join_all(polls).await?.concat();
+            ensure!(
+                got == ["AUTH", "UPDATING", "SUCCESSFUL"],
+                "{number}: {got:?}"
+            );
+        }
+        let others: Vec<&String> = (0..KEYS)
+            .filter(|number| number % 50 != 0)
+            .map(|n| &keys[n])
+            .collect();
+        for group in others.chunks(AT_ONCE) {
             let polls = group.iter().map(|key| agent.poll(job, key));
             for got in try_join_all(polls).await? {
                 ensure!(got == ["AUTH", "UPDATING", "SUCCESSFUL"], "{got:?}");
