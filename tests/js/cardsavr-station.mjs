@@ -54,7 +54,8 @@ export function station({ CardsavrSession, CardsavrHelper, CardholderQuery, Encr
       const session = of(sessions, as)
       const calls = frozen(Date.now(), () => Array.from({ length: times }, () => session[method](...args)))
       const settled = await Promise.allSettled(calls)
-      return settled.map(({ value, reason }) => value?.statusCode ?? reason?.statusCode ?? String(reason))
+      const status = ({ value, reason }) => value?.statusCode ?? reason?.statusCode ?? String(reason)
+      return { value: settled.map((one) => ({ status: status(one), body: one.value?.body ?? null })) }
     },
     /** A request that the SDK's own functions sign and encrypt, changed afterwards. */
     raw: async ({ as, method = 'GET', path, signed = path, body, shift = 0, spoilt = false, clear, headers = {} }) => {

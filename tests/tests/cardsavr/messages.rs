@@ -19,6 +19,9 @@ pub(crate) async fn all(cluster: &Cluster, which: &'static str) -> Result<()> {
     keys(cluster, sdk, id, &first).await.context("14")?;
     ends(sdk, id, &first, &second).await.context("20, 21")?;
     cardholders(cluster, sdk).await.context("22")?;
+    overlapping(cluster, sdk)
+        .await
+        .context("polls of one millisecond")?;
     grants(cluster, sdk).await.context("row 17")?;
     both_in_one(cluster, sdk).await.context("row 14")
 }
@@ -267,6 +270,35 @@ async fn cardholders(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
         &[401, 403, 404],
     )
     .await?;
+    Ok(())
+}
+
+/// Polls of one millisecond have one nonce and one signature, and none of them is a retry: they share what there is.
+async fn overlapping(cluster: &Cluster, sdk: &mut Sdk) -> Result<()> {
+    let job = cluster.create(sdk, "agent1").await?;
+    let id = job["id"].as_u64().context("an id")?;
+    let key = register(sdk, "agent1", id).await?;
+    let said: Vec<String> = (0..10).map(|number| format!("STEP_{number}")).collect();
+    let mut got = Vec::new();
+    for statuses in said.chunks(5) {
+        let all: Vec<Value> = statuses
+            .iter()
+            .map(|one| json!({ "status": one }))
+            .collect();
+        say(sdk, id, &all).await?;
+        let burst = json!({"do": "burst", "as": "agent1", "method": "getJobStatusUpdate",
+            "args": [id, key], "times": 12});
+        let done = sdk.done(burst).await?;
+        for one in done["value"].as_array().context("answers")? {
+            ensure!(one["status"] == 200, "{done}");
+            let items = one["body"].as_array().into_iter().flatten();
+            got.extend(
+                items.filter_map(|item| item["message"]["status"].as_str().map(str::to_owned)),
+            );
+        }
+    }
+    got.sort_unstable();
+    ensure!(got == said, "{got:?}");
     Ok(())
 }
 

@@ -132,7 +132,7 @@ async fn bursts(sdk: &mut Sdk) -> Result<()> {
     let done = sdk.done(burst).await?;
     let statuses = done["value"].as_array().context("statuses")?;
     ensure!(
-        statuses.len() == 25 && statuses.iter().all(|one| one == 200),
+        statuses.len() == 25 && statuses.iter().all(|one| one["status"] == 200),
         "{done}"
     );
     Ok(())
