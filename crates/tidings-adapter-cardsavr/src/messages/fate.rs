@@ -1,6 +1,8 @@
 //! What becomes of something that was handed out: it arrived with its answer, or it did not.
 
-use tidings_adapter::{Command, Hub};
+use std::time::Duration;
+
+use tidings_adapter::{Command, CommandError, Hub};
 
 use crate::answer::Answer;
 
@@ -19,6 +21,31 @@ pub(crate) fn with_fate(answer: Answer, hub: &Hub, arrived: Command, lost: Comma
     })
 }
 
+/// Pauses between tries to say what became of it: all of them together are shorter than it takes to
+/// come back by itself, so that a short absence of the log makes nothing come twice.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
+
+async fn say(hub: Hub, command: Command) {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        // Said twice, it changes nothing.
+        let error = match hub.command(command.clone()).await {
+            Ok(_) | Err(CommandError::Draining) => return,
+            Err(error) => error,
+        };
+        let Some(pause) = pauses.next() else {
+            return tracing::debug!(%error, "what was handed out comes back by itself");
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 struct Fate {
     hub: Hub,
     command: Option<Command>,
@@ -31,13 +58,8 @@ impl Drop for Fate {
         else {
             return;
         };
-        let hub = self.hub.clone();
         // Counted as a connection's, so that an instance that leaves waits for it.
-        let tracked = self.hub.connections().track_future(async move {
-            if let Err(error) = hub.command(command).await {
-                tracing::debug!(%error, "what was handed out comes back by itself");
-            }
-        });
-        runtime.spawn(tracked);
+        let said = say(self.hub.clone(), command);
+        runtime.spawn(self.hub.connections().track_future(said));
     }
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tidings_adapter::http::Method;
 use tidings_adapter::{From, PageLimit, Topic};
 use tidings_adapter_cardsavr::client::Prepared;
-use tidings_testkit::adapter_exam::Logs;
 use tidings_testkit::adapter_exam::wire::connect;
+use tidings_testkit::adapter_exam::{Fault, Logs};
 use tidings_testkit::servers::{RedisServer, wait_for};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -338,5 +338,43 @@ async fn a_failover_that_loses_what_was_read() -> Result<()> {
     vbs.status(job, "AFTER", 3).await?;
     ensure!(something(&agent, job, &key).await? == ["AFTER"]);
     ensure!(something(&agent, job, &other).await? == ["KEPT", "AFTER"]);
+    Ok(())
+}
+
+/// The log is away when an answer has arrived: it is noted later, and does not come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_away_when_an_answer_arrives() -> Result<()> {
+    let cluster = cluster_on(Logs::Memory, |_| {}).await?;
+    let turns = Turns::of(&cluster);
+    let agent = Caller::new(&turns, "agent1").await?;
+    let vbs = Caller::new(&turns, "vbs").await?;
+    let job = id(&agent.job("c1").await?)?;
+    let key = agent.register(job).await?;
+    vbs.status(job, "AUTH", 1).await?;
+    let mut stream = connect(turns.next()).await?;
+    let poll = agent.poll_request(job, &key);
+    stream.write_all(&wired(&poll).bytes()).await?;
+    let mut rest = vec![0; head(&mut stream).await?];
+    // All but the last byte is there: the batch is handed out, and not yet noted as taken.
+    cluster.fault(Fault::Away);
+    stream.read_exact(&mut rest).await?;
+    // What is being noted counts as a connection of its instance.
+    let noting = |some: bool| {
+        let cluster = &cluster;
+        wait_for("what arrived to be noted", SOON, move || async move {
+            let mut hubs = cluster.instances().iter().map(|one| one.hub());
+            let any = hubs.any(|hub| !hub.connections().is_empty());
+            ensure!(any == some, "not yet");
+            Ok(())
+        })
+    };
+    noting(true).await?;
+    cluster.fault(Fault::None);
+    noting(false).await?;
+    vbs.status(job, "LATER", 2).await?;
+    ensure!(something(&agent, job, &key).await? == ["LATER"]);
+    noting(false).await?;
+    cluster.pass(Duration::from_secs(20)).await;
+    ensure!(agent.poll(job, &key).await?.is_empty());
     Ok(())
 }

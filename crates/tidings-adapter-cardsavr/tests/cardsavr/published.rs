@@ -114,7 +114,6 @@ async fn an_empty_poll_reads_no_log() -> Result<()> {
     });
     let calls = calls.await?;
     let scripts = calls.get("evalsha").copied().context("scripts")?;
-    println!("of {POLLS} polls: {calls:?}");
     // One for the record, one for the head; and what instances do all the time besides.
     ensure!(scripts <= POLLS * 2 + 200, "{calls:?}");
     for read in ["xrange", "lrange", "lindex"] {
