@@ -107,7 +107,7 @@ async fn figures() -> Result<()> {
 
 /// Between beginning and looking: connections stand, and the first polls of all keys are over.
 const SETTLING: Duration = Duration::from_secs(8);
-/// Twice past the moment at which each key's use is written.
+/// Longer than a key's use is not written, so that this is counted, too.
 const LOOKING: Duration = Duration::from_secs(60);
 /// Connections that polls share.
 const CONNECTIONS: usize = 20;
@@ -126,28 +126,25 @@ async fn measure(load: &Load) -> Result<String> {
         true => Some(connector(&cluster.certificate())?),
         false => None,
     };
-    let mut agent = Poller::begin(load.way, addresses[0], connector.clone(), "agent1").await?;
-    let mut jobs: Vec<(u64, Vec<String>)> = Vec::new();
-    for _ in 0..load.keys / KEYS_OF_A_JOB {
-        let job = json!({"cardholder": {"cuid": format!("c{}", jobs.len())}, "account": {"merchant_site_id": 1}});
-        let job = agent
-            .call("POST", "/place_card_on_single_site_jobs", &[], Some(&job))
-            .await?;
-        let job = job["id"].as_u64().context("an id")?;
-        let path =
-            format!("/messages/place_card_on_single_site_jobs/{job}/broadcasts/registrations");
-        let mut keys = Vec::new();
-        for _ in 0..KEYS_OF_A_JOB {
-            let key = agent.call("POST", &path, &[], Some(&json!({}))).await?;
-            keys.push(key["access_key"].as_str().context("a key")?.to_owned());
-        }
-        jobs.push((job, keys));
+    let agent = Poller::begin(load.way, addresses[0], connector.clone(), "agent1").await?;
+    let mut registering = JoinSet::new();
+    for at in 0..CONNECTIONS {
+        let poller = agent.another(addresses[at % 2]);
+        registering.spawn(register(
+            poller,
+            at,
+            load.keys / KEYS_OF_A_JOB / CONNECTIONS,
+        ));
+    }
+    let mut jobs = Vec::new();
+    while let Some(some) = registering.join_next().await {
+        jobs.extend(some??);
     }
     let jobs = Arc::new(jobs);
     let mut running = JoinSet::new();
     let counts = Arc::new([const { std::sync::atomic::AtomicU64::new(0) }; 2]);
     for at in 0..CONNECTIONS {
-        let mut poller = agent.another(addresses[at % 2]).await?;
+        let mut poller = agent.another(addresses[at % 2]);
         let (jobs, counts) = (jobs.clone(), counts.clone());
         let mine = load.keys / CONNECTIONS;
         let pause = load.every / u32::try_from(mine)?;
@@ -249,6 +246,26 @@ async fn measure(load: &Load) -> Result<String> {
     ))
 }
 
+/// Jobs and their keys.
+async fn register(mut agent: Poller, at: usize, jobs: usize) -> Result<Vec<(u64, Vec<String>)>> {
+    let mut made = Vec::new();
+    for number in 0..jobs {
+        let cuid = format!("c{at}-{number}");
+        let job = json!({"cardholder": {"cuid": cuid}, "account": {"merchant_site_id": 1}});
+        let path = "/place_card_on_single_site_jobs";
+        let job = agent.call("POST", path, &[], Some(&job)).await?;
+        let job = job["id"].as_u64().context("an id")?;
+        let path = format!("/messages{path}/{job}/broadcasts/registrations");
+        let mut keys = Vec::new();
+        for _ in 0..KEYS_OF_A_JOB {
+            let key = agent.call("POST", &path, &[], Some(&json!({}))).await?;
+            keys.push(key["access_key"].as_str().context("a key")?.to_owned());
+        }
+        made.push((job, keys));
+    }
+    Ok(made)
+}
+
 /// User and system time of a process.
 fn processor_seconds(pid: Option<u32>) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.context("it runs")?))?;
@@ -326,15 +343,15 @@ impl Poller {
     }
 
     /// One more of the same session, at another instance.
-    async fn another(&self, address: SocketAddr) -> Result<Self> {
-        Ok(Self {
+    fn another(&self, address: SocketAddr) -> Self {
+        Self {
             way: self.way,
             address,
             connector: self.connector.clone(),
             protocol: self.protocol.clone(),
             token: self.token.clone(),
             kept: None,
-        })
+        }
     }
 
     async fn call(
