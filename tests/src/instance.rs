@@ -52,7 +52,7 @@ impl Instance {
         let folder = TempDir::new()?;
         // Whose ports the ones after this instance's are, is not known here.
         let file = folder.path().join("dialects.toml");
-        let mounts = ["zaikio", "airsend", "burokratt"]
+        let mounts = ["zaikio", "airsend", "burokratt", "cardsavr"]
             .map(|name| format!("[adapters.{name}.mount]\nlisten = \"127.0.0.1:0\"\n"));
         std::fs::write(&file, mounts.concat())?;
         let file = file.display().to_string();

@@ -24,6 +24,8 @@ pub use sessions::session;
 pub use stored::{entries, ingest};
 pub use tidings_adapter_airsend::fuzz_frame as airsend_frame;
 pub use tidings_adapter_burokratt::fuzz_ids_and_bodies as burokratt;
+/// A request of CardSavr's clients: its path, headers and sealed body.
+pub use tidings_adapter_cardsavr::fuzz_envelope as envelope;
 pub use tokens::{keys, token};
 
 /// A fuzz target.
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     target("topic", topic),
     target("cursor", cursor),
     target("publish", publish),
@@ -50,6 +52,7 @@ pub const TARGETS: [Target; 13] = [
     target("session", session),
     target("airsend_frame", airsend_frame),
     target("burokratt", burokratt),
+    target("envelope", envelope),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -115,7 +115,7 @@ macro_rules! replays {
 }
 
 replays! {
-    topic cursor publish lines parameters credentials token keys entries ingest session airsend_frame burokratt
+    topic cursor publish lines parameters credentials token keys entries ingest session airsend_frame burokratt envelope
 }
 
 #[test]

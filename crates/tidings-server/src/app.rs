@@ -251,6 +251,7 @@ impl App {
             Some(Command::Doctor(args)) => {
                 cli::doctor::run(&args, &load(&sources(&args.serve()))?.config).await
             }
+            Some(Command::Cardsavr { command }) => cli::cardsavr::run(&command).await,
             Some(Command::Health(args)) => Ok(cli::health::run(&args).await?),
             Some(Command::Token { command }) => match command {
                 TokenCommand::Mint(args) => cli::token::mint(&args),

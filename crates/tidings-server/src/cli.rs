@@ -1,5 +1,6 @@
 //! The command line, with help that teaches.
 
+pub mod cardsavr;
 pub mod client;
 pub mod doctor;
 pub mod health;
@@ -84,6 +85,12 @@ pub enum Command {
         tidings health --ready     clients should be sent there\n\n\
         Exit codes: 0 it is, 1 it is not, or does not answer within 4 s.")]
     Health(HealthArgs),
+    /// Users and a test site for CardSavr's dialect.
+    Cardsavr {
+        /// What to do.
+        #[command(subcommand)]
+        command: cardsavr::CardsavrCommand,
+    },
     /// Look at the configuration.
     Config {
         /// What to do with it.

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use tidings_adapter::Adapter;
 use tidings_adapter_airsend::{Airsend, AirsendOptions};
 use tidings_adapter_burokratt::{Burokratt, BurokrattOptions};
+use tidings_adapter_cardsavr::{Cardsavr, CardsavrOptions};
 use tidings_adapter_zaikio::{Zaikio, ZaikioOptions};
 
 use crate::app::Part;
@@ -12,17 +13,18 @@ use crate::config::Mistakes;
 use crate::config::report::Mistake;
 
 /// Their names, in the order of their ports.
-pub(crate) const NAMES: [&str; 3] = ["zaikio", "airsend", "burokratt"];
+pub(crate) const NAMES: [&str; 4] = ["zaikio", "airsend", "burokratt", "cardsavr"];
 
 /// How each is made of its part of the configuration.
 pub(crate) fn parts() -> Vec<Part> {
-    let [zaikio, airsend, burokratt] = NAMES;
+    let [zaikio, airsend, burokratt, cardsavr] = NAMES;
     vec![
         part(zaikio, |options: ZaikioOptions| Zaikio::new(options)),
         part(airsend, |options: AirsendOptions| Airsend::new(options)),
         part(burokratt, |options: BurokrattOptions| {
             Burokratt::new(options)
         }),
+        part(cardsavr, |options: CardsavrOptions| Cardsavr::new(&options)),
     ]
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::DeserializeOwned;
 use tidings_adapter_airsend::{Airsend, AirsendOptions};
+use tidings_adapter_cardsavr::CardsavrOptions;
 
 /// `config/airsend.toml` names every key with its default. (Zaikio's file is held to it in its crate.)
 #[test]
@@ -131,4 +133,44 @@ fn the_hubs_lease_has_its_defaults() {
     assert_eq!(instance.beat_every.0, limits.beat_every);
     assert_eq!(instance.lease.0, limits.lease);
     assert_eq!(instance.sweep_every.0, limits.sweep_every);
+}
+
+/// The names in the message of serde that there is no such key.
+fn known<T: DeserializeOwned>() -> BTreeSet<String> {
+    let unknown = toml::from_str::<T>("x = 1").map(drop);
+    let unknown = unknown.expect_err("no such key").to_string();
+    let names = unknown.split('`').skip(3).step_by(2);
+    names.map(str::to_owned).collect()
+}
+
+fn keys(table: &toml::Value) -> BTreeSet<String> {
+    table.as_table().expect("a table").keys().cloned().collect()
+}
+
+/// `config/cardsavr.toml` names every key with its default.
+#[test]
+fn cardsavrs_example_is_good_and_whole() {
+    let text = include_str!("../../../config/cardsavr.toml");
+    let file: toml::Table = toml::from_str(text).expect("TOML");
+    let mut table = file["adapters"]["cardsavr"].clone();
+    let own = table.as_table_mut().expect("a table");
+    own.remove("mount").expect("it says where it listens");
+    assert_eq!(keys(&table), known::<CardsavrOptions>());
+    assert_eq!(
+        keys(&table["timers"]),
+        known::<tidings_adapter_cardsavr::Timers>()
+    );
+    let options: CardsavrOptions = table.try_into().expect("every key fits");
+    assert_eq!(options.integrators.len(), 1);
+    assert_eq!(options.users.len(), 2);
+    // What is not set is an empty text there.
+    let example = CardsavrOptions {
+        integrators: Default::default(),
+        users: Default::default(),
+        webhook_url: options.webhook_url.filter(|url| !url.is_empty()),
+        webhook_integrator: options.webhook_integrator.filter(|name| !name.is_empty()),
+        ..options
+    };
+    let defaults = CardsavrOptions::default();
+    assert_eq!(format!("{example:?}"), format!("{defaults:?}"));
 }

@@ -110,6 +110,17 @@ fn it_does_not_vouch_for_what_has_expired() {
     let window = window(ROOM, filled(10, vec![event("a", 11, 5), event("b", 13, 9)]));
     assert!(!window.with(P, |part| part.vouches_for(at(11), 12)));
     assert!(window.with(P, |part| part.vouches_for(at(13), 12)));
+    // Nothing lies behind its last event.
+    assert!(window.with(P, |part| part.vouches_for(at(13), 99)));
+    assert!(!window.with(P, |part| part.vouches_for(at(10), 99)));
+    // Nor in a partition that never had one; a log may say that it begins an hour ago.
+    let filled = Filled {
+        level: EventId::ORIGIN,
+        ..filled(10, vec![])
+    };
+    let window = super::tests::window(ROOM, filled);
+    assert!(window.with(P, |part| part.vouches_for(EventId::ORIGIN, 12)));
+    assert_eq!(ids(&window, "a", 0, 12), Some(vec![]));
 }
 
 #[test]

@@ -92,16 +92,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Usage`].
     pub fn new(args: &ServerArgs) -> Result<Self, ClientError> {
-        let usage = |why: &str| ClientError::Usage(format!("--url {}: {why}", args.url));
-        let uri: Uri = args.url.parse().map_err(|_| usage("is not a URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => None,
-            Some("https") => {
-                Some(outside::tls(None).map_err(|error| ClientError::Usage(error.to_string()))?)
-            }
-            _ => return Err(usage("is neither http:// nor https://")),
-        };
-        let authority = uri.authority().ok_or_else(|| usage("names no host"))?;
+        let tls = || outside::tls(None).map_err(|error| ClientError::Usage(error.to_string()));
+        let client = Self::at(&args.url, tls)?;
         let key = args
             .key
             .as_ref()
@@ -112,6 +104,25 @@ impl Client {
                 Ok(value)
             })
             .transpose()?;
+        Ok(Self { key, ..client })
+    }
+
+    /// A client without a key for the server at this address; `tls` is for https.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`].
+    pub fn at(
+        url: &str,
+        tls: impl FnOnce() -> Result<TlsConnector, ClientError>,
+    ) -> Result<Self, ClientError> {
+        let usage = |why: &str| ClientError::Usage(format!("--url {url}: {why}"));
+        let uri: Uri = url.parse().map_err(|_| usage("is not a URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(tls()?),
+            _ => return Err(usage("is neither http:// nor https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| usage("names no host"))?;
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority
@@ -120,7 +131,7 @@ impl Client {
             tls,
             authority: authority.as_str().to_owned(),
             base: uri.path().trim_end_matches('/').to_owned(),
-            key,
+            key: None,
         })
     }
 
@@ -129,6 +140,26 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn send(
+        &self,
+        request: Builder,
+        path: &str,
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let response = self.ask(request, path, body).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(ClientError::Refused {
+            status: response.status(),
+            text: self.text(response).await.unwrap_or_default(),
+        })
+    }
+
+    /// Sends a request; any status is an answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask(
         &self,
         request: Builder,
         path: &str,
@@ -156,17 +187,10 @@ impl Client {
             .await
             .map_err(|error| unreachable(error.to_string()))?;
         tokio::spawn(connection);
-        let response = tokio::time::timeout(ANSWER_TIME, sender.send_request(request))
+        tokio::time::timeout(ANSWER_TIME, sender.send_request(request))
             .await
             .map_err(|_| unreachable(format!("no answer within {ANSWER_TIME:?}")))?
-            .map_err(|error| unreachable(error.to_string()))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        Err(ClientError::Refused {
-            status: response.status(),
-            text: self.text(response).await.unwrap_or_default(),
-        })
+            .map_err(|error| unreachable(error.to_string()))
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
@@ -184,6 +208,15 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] when it breaks off.
     pub async fn text(&self, response: Response<Incoming>) -> Result<String, ClientError> {
+        let bytes = self.bytes(response).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The whole body of an answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when it breaks off.
+    pub async fn bytes(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let bytes = body
             .collect()
@@ -192,7 +225,13 @@ impl Client {
                 server: self.authority.clone(),
                 why: error.to_string(),
             })?;
-        Ok(String::from_utf8_lossy(&bytes.to_bytes()).into_owned())
+        Ok(bytes.to_bytes())
+    }
+
+    /// Whom it talks to.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.authority
     }
 }
 

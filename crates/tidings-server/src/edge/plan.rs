@@ -24,7 +24,7 @@ pub const NATIVE: &str = "native";
 pub struct Mount {
     /// Its listener; without it, the native API's.
     #[serde(deserialize_with = "optional")]
-    pub listen: Option<Listen>,
+    pub listen: Option<MountAt>,
     /// The host that is its own; without it, every one.
     #[serde(deserialize_with = "optional")]
     pub host: Option<HostName>,
@@ -39,6 +39,39 @@ pub struct Mount {
     pub tls_key: Option<PathBuf>,
     /// A development certificate instead.
     pub tls_self_signed: bool,
+}
+
+/// Where a mount has its own listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountAt {
+    /// At this address.
+    Address(SocketAddr),
+    /// So many ports after the native API's, which may be moved by a flag.
+    After(u16),
+}
+
+impl MountAt {
+    fn address(self, native: SocketAddr) -> SocketAddr {
+        match self {
+            Self::Address(address) => address,
+            Self::After(offset) => beside(native, offset),
+        }
+    }
+}
+
+impl FromText for MountAt {
+    const ALLOWED: &'static str = "an address such as \"127.0.0.1:8080\" or \"[::]:8080\", or \"+4\": so many ports after server.listen";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.strip_prefix('+') {
+            Some(offset) => offset
+                .parse()
+                .ok()
+                .filter(|offset| *offset > 0)
+                .map(Self::After),
+            None => Listen::from_text(text).map(|listen| Self::Address(listen.0)),
+        }
+    }
 }
 
 /// A host's name in lower case, without a port.
@@ -175,7 +208,7 @@ pub fn plan<N: AsRef<str>>(
         match mount.listen {
             Some(listen) => join(
                 &mut listeners,
-                listen.0,
+                listen.address(server.listen.0),
                 own,
                 key,
                 place,

@@ -46,7 +46,7 @@ fn planned(text: &str) -> Result<Vec<String>, Vec<String>> {
 
 #[test]
 fn listeners() {
-    let table: [(&str, &[&str]); 8] = [
+    let table: [(&str, &[&str]); 10] = [
         ("", &["8080 native=*", "8081 a=*", "8082 b=*"]),
         (
             "[server]\ntls_self_signed = true\n",
@@ -77,6 +77,16 @@ fn listeners() {
         (
             "[adapters.a.mount]\nlisten = \"127.0.0.1:8080\"\npath = \"/a\"\n[adapters.b]\nkey = 1\n",
             &["8080 native=* a=*/a", "8082 b=*"],
+        ),
+        (
+            "[server]\nlisten = \"127.0.0.1:7000\"\n\
+             [adapters.a.mount]\nlisten = \"+4\"\ntls_self_signed = true\n",
+            &["7000 native=*", "7004+self a=*", "7002 b=*"],
+        ),
+        (
+            "[server]\nlisten = \"127.0.0.1:0\"\n\
+             [adapters.a.mount]\nlisten = \"+4\"\ntls_self_signed = true\n",
+            &["0 native=*", "0+self a=*", "0 b=*"],
         ),
     ];
     for (text, expected) in table {
@@ -154,6 +164,18 @@ fn what_does_not_go_together() {
         (
             "[adapters.a.mount]\nlisten = \"80\"\n",
             "adapters.a.mount.listen: an address such as",
+        ),
+        (
+            "[adapters.a.mount]\nlisten = \"+0\"\n",
+            "adapters.a.mount.listen: an address such as",
+        ),
+        (
+            "[adapters.a.mount]\nlisten = \"+65536\"\n",
+            "adapters.a.mount.listen: an address such as",
+        ),
+        (
+            "[adapters.a.mount]\nlisten = \"+2\"\n",
+            "adapters.b.mount: a listen address, host or path that is not `a`'s",
         ),
         (
             "[adapters.a.mount]\npaht = \"/a\"\n",
