@@ -159,9 +159,11 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<Orphan>, LogError>>;
 }
 
-/// How long a relay lease lasts without a turn. Longer than one delivery may take (10 s), so that
-/// two instances never relay the same head; an outbox whose relay died waits so long.
-pub const RELAY_LEASE: Duration = Duration::from_secs(15);
+/// How long a relay lease lasts without a turn. A relay whose delivery takes longer takes a turn
+/// meanwhile, so that two instances hardly ever relay the same head; an outbox whose relay died waits
+/// so long, which is shorter than an instance is missed for: what its end causes is not held up by
+/// it.
+pub const RELAY_LEASE: Duration = Duration::from_secs(5);
 
 /// How long a commit's result is remembered where nothing else is said: retries stop earlier.
 pub const COMMIT_REMEMBERED: Duration = Duration::from_secs(120);

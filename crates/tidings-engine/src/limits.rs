@@ -102,17 +102,17 @@ pub const ORPHAN_PAGE: usize = 64;
 /// How long an instance that ends tries to give its leases back; others find them ended anyway.
 pub const LEAVING: Duration = Duration::from_secs(2);
 
-/// Outbox entries taken at once: their deliveries stay well within the relay lease.
+/// Outbox entries taken at once: what a relay that dies has delivered in vain.
 pub const OUTBOX_PAGE: usize = 16;
 
 /// How often outboxes are looked at without being told: what a dead relay left waits for its
-/// lease (15 s) and this.
+/// lease (5 s) and this.
 pub const OUTBOX_SWEEP: Duration = Duration::from_secs(5);
 
 /// Tries of one call to a server outside before it is dropped: it holds up its partition's outbox.
 pub const CALL_TRIES: u32 = 3;
 
-/// How long one try may take: all of them together stay within the relay lease.
+/// How long one try may take: nothing else of its partition is relayed meanwhile.
 pub const CALL_PATIENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Records of one listing over all partitions ([`Hub::list`](crate::Hub::list)): more than anybody

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_core::record::RELAY_LEASE;
 use tidings_core::{
     BoxFuture, Call, CallAnswer, CallError, Command, CommandError, Decision, Dedup, Draft, EventId,
     From, Ingest, Ingested, Outcome, Outside, PageLimit, RecordKey, RecordKind, Start, State,
@@ -144,6 +145,26 @@ impl Outside for Doorbell {
         Box::pin(async move {
             Ok(CallAnswer {
                 status: if rung < 2 { 503 } else { 204 },
+                body: Bytes::new(),
+            })
+        })
+    }
+}
+
+/// Takes its time, and then takes it.
+#[derive(Debug, Default)]
+struct SlowDoor {
+    rung: AtomicUsize,
+    opens: tokio::sync::Notify,
+}
+
+impl Outside for SlowDoor {
+    fn call(&self, _: Call) -> BoxFuture<'_, Result<CallAnswer, CallError>> {
+        self.rung.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            self.opens.notified().await;
+            Ok(CallAnswer {
+                status: 204,
                 body: Bytes::new(),
             })
         })
@@ -344,6 +365,24 @@ async fn a_server_outside_is_called_until_it_takes_it() {
     })
     .await;
     assert_eq!(bell.0.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_takes_longer_than_the_lease_is_nobody_elses() {
+    let (log, door) = (log(), Arc::new(SlowDoor::default()));
+    let first = hub(&log, Some(door.clone())).await;
+    let second = hub(&log, Some(door.clone())).await;
+    asked(&first, "a", "ring 0 http://bell.test/").await;
+    // The other instance looks meanwhile, more than once: `OUTBOX_SWEEP` is as long as the lease.
+    tokio::time::sleep(RELAY_LEASE * 3).await;
+    assert_eq!(door.rung.load(Ordering::SeqCst), 1);
+    door.opens.notify_one();
+    asked(&first, "a", "tell 1 listener").await;
+    until("the next entry", || async {
+        told(&second, "listener").await == [0]
+    })
+    .await;
+    assert_eq!(door.rung.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

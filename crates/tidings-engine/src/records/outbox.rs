@@ -8,10 +8,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{Either, maybe_done, select};
 use futures_util::stream::FuturesUnordered;
+use tidings_core::record::RELAY_LEASE;
 use tidings_core::{
     CallError, CommandError, Dedup, Draft, LogError, OutboxEntry, OutboxItem, Partition, Relay,
 };
@@ -20,6 +23,9 @@ use crate::hub::{Hub, PublishError};
 use crate::limits::{
     CALL_PATIENCE_MAX, CALL_TRIES, OUTBOX_PAGE, OUTBOX_SWEEP, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN,
 };
+
+/// How often a turn is taken while a delivery goes on.
+const KEEP_EVERY: Duration = RELAY_LEASE.checked_div(3).expect("three is not nought");
 
 /// How long a target remembers a delivery: an outbox whose relays were all away for longer may be
 /// delivered twice.
@@ -118,7 +124,7 @@ async fn relay(hub: &Hub, partition: Partition) -> Partition {
         };
         for entry in entries {
             let id = entry.id;
-            match deliver(hub, entry).await {
+            match delivering(hub, partition, entry).await {
                 Delivered::Yes => {
                     hub.registrar().metrics.delivery("delivered");
                     pause = RETRY_PAUSE_MIN;
@@ -136,6 +142,26 @@ async fn relay(hub: &Hub, partition: Partition) -> Partition {
                 }
             }
             delivered.push(id);
+        }
+    }
+}
+
+/// Delivers, and keeps the lease if that takes long.
+async fn delivering(hub: &Hub, partition: Partition, entry: OutboxEntry) -> Delivered {
+    let me = hub.registrar().relay;
+    let mut delivering = pin!(maybe_done(deliver(hub, entry)));
+    loop {
+        // What it came to is looked at below.
+        let _ = tokio::time::timeout(KEEP_EVERY, &mut delivering).await;
+        if let Some(delivered) = delivering.as_mut().take_output() {
+            return delivered;
+        }
+        // Both go on meanwhile: either may hold what the other one waits for. And the turn is not given
+        // up half-way, or it could take the lease again after it was given back.
+        let turn = hub.log().records().relay(partition, me, Vec::new(), 1);
+        if let Either::Right(((), turn)) = select(turn, &mut delivering).await {
+            // A log that is away keeps no lease; that is found out by the next turn.
+            let _ = turn.await;
         }
     }
 }
