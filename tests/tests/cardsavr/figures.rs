@@ -109,8 +109,9 @@ async fn figures() -> Result<()> {
 const SETTLING: Duration = Duration::from_secs(8);
 /// Longer than a key's use is not written, so that this is counted, too.
 const LOOKING: Duration = Duration::from_secs(60);
-/// Connections that polls share.
-const CONNECTIONS: usize = 20;
+/// Connections that polls share. An answer with messages is held back for 100 ms, and holds up what is behind it on its
+/// connection.
+const CONNECTIONS: usize = 500;
 /// Keys of each job.
 const KEYS_OF_A_JOB: usize = 10;
 
@@ -127,13 +128,14 @@ async fn measure(load: &Load) -> Result<String> {
         false => None,
     };
     let agent = Poller::begin(load.way, addresses[0], connector.clone(), "agent1").await?;
+    let connections = CONNECTIONS.min(load.keys / KEYS_OF_A_JOB);
     let mut registering = JoinSet::new();
-    for at in 0..CONNECTIONS {
+    for at in 0..connections {
         let poller = agent.another(addresses[at % 2]);
         registering.spawn(register(
             poller,
             at,
-            load.keys / KEYS_OF_A_JOB / CONNECTIONS,
+            load.keys / KEYS_OF_A_JOB / connections,
         ));
     }
     let mut jobs = Vec::new();
@@ -143,17 +145,20 @@ async fn measure(load: &Load) -> Result<String> {
     let jobs = Arc::new(jobs);
     let mut running = JoinSet::new();
     let counts = Arc::new([const { std::sync::atomic::AtomicU64::new(0) }; 2]);
-    for at in 0..CONNECTIONS {
+    for at in 0..connections {
         let mut poller = agent.another(addresses[at % 2]);
         let (jobs, counts) = (jobs.clone(), counts.clone());
-        let mine = load.keys / CONNECTIONS;
+        let mine = load.keys / connections;
         let pause = load.every / u32::try_from(mine)?;
         running.spawn(async move {
             let all = jobs
                 .iter()
                 .flat_map(|(job, keys)| keys.iter().map(move |key| (*job, key)));
-            let own: Vec<_> = all.skip(at).step_by(CONNECTIONS).collect();
-            let mut ticks = interval_at(Instant::now() + pause * u32::try_from(at)? / 20, pause);
+            let own: Vec<_> = all.skip(at).step_by(connections).collect();
+            let mut ticks = interval_at(
+                Instant::now() + pause * u32::try_from(at)? / u32::try_from(connections)?,
+                pause,
+            );
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for (job, key) in own.iter().cycle() {
                 ticks.tick().await;
