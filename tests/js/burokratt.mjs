@@ -55,6 +55,10 @@ function client(EventSource, types, put) {
       sources[as]?.close()
       put('done', { as })
     },
+    /** As a page that goes says something. */
+    beacon({ as, url, body }) {
+      put('done', { as, sent: navigator.sendBeacon(url, body) })
+    },
     async request({ as, url, method = 'GET', headers = {}, body, credentials }) {
       try {
         const answer = await fetch(url, { method, headers, body, credentials: credentials ? 'include' : 'same-origin' })

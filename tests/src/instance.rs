@@ -87,6 +87,20 @@ impl Instance {
         ])
     }
 
+    /// Starts two instances, each with a dialect on a port of its own: `config` is told where that is.
+    ///
+    /// # Errors
+    /// As [`Instance::start`].
+    pub async fn mounted(
+        arguments: &[&str],
+        config: impl Fn(SocketAddr) -> String,
+    ) -> Result<([Self; 2], [PortLease; 2])> {
+        let mounts = [PortLease::take()?, PortLease::take()?];
+        let [a, b] = [&mounts[0], &mounts[1]].map(|mount| config(mount.address()));
+        let (a, b) = tokio::try_join!(Self::start(arguments, &a), Self::start(arguments, &b))?;
+        Ok(([a, b], mounts))
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -8,6 +8,8 @@
 mod client;
 #[path = "burokratt/cluster.rs"]
 mod cluster;
+#[path = "burokratt/conversation.rs"]
+mod conversation;
 #[path = "burokratt/crowd.rs"]
 mod crowd;
 #[path = "burokratt/gate.rs"]
@@ -20,9 +22,13 @@ mod http2;
 mod pages;
 #[path = "burokratt/resuming.rs"]
 mod resuming;
+#[path = "burokratt/stalled.rs"]
+mod stalled;
 #[path = "burokratt/tim.rs"]
 mod tim;
 #[path = "burokratt/timers.rs"]
 mod timers;
+#[path = "burokratt/values.rs"]
+mod values;
 #[path = "burokratt/widgets.rs"]
 mod widgets;

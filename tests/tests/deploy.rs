@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings_testkit::servers::{RedisServer, wait_for};
+use tidings_tests::guide::blocks;
 use tidings_tests::instance::binary;
 use tidings_tests::{Instance, SOON};
 use tokio::process::Command;
@@ -46,7 +47,9 @@ async fn exported(instance: &Instance) -> Result<BTreeSet<String>> {
 
 /// An instance to which everything has happened once: a metric with labels is not there before.
 async fn eventful(redis: &RedisServer) -> Result<Instance> {
-    let config = "[redis]\nappend_patience = \"500ms\"\n";
+    // With a dialect that has views.
+    let config = "[redis]\nappend_patience = \"500ms\"\n[adapters.burokratt]\nauth = \"off\"\n\
+                  [adapters.burokratt.mount]\nlisten = \"127.0.0.1:0\"\n";
     let instance = Instance::start(&["--redis", &redis.url()], config).await?;
     let event = r#"{"topic":"deploy/a","type":"t","data":1}"#;
     let json = [("content-type", "application/json")];
@@ -264,11 +267,14 @@ fn everywhere_there_is_time_to_leave() -> Result<()> {
     Ok(())
 }
 
+/// What is good as a secret of every kind: 32 bytes, in base64.
+const A_SECRET: &str = "KQY1TrLsywrPWEg65VcCn8Ww8F4/G3Z6kGc2wxsCjaQ=\n";
+
 /// `tidings config check` on a configuration of `deploy/`, its secrets in a folder of the test's.
 async fn check(configuration: &str, secrets: &[&str]) -> Result<(Option<i32>, String)> {
     let folder = TempDir::new()?;
     for name in secrets {
-        std::fs::write(folder.path().join(name), "a-secret\n")?;
+        std::fs::write(folder.path().join(name), A_SECRET)?;
     }
     let here = format!("{}/", folder.path().display());
     let configuration = configuration
@@ -292,8 +298,11 @@ async fn the_configurations_are_good_and_a_missing_secret_is_named() -> Result<(
     let secrets = ["publisher_key", "reader_key", "redis_password"];
     // The unit's stands in the manual.
     let manual = text("../docs/deploying.md")?;
-    let (_, rest) = manual.split_once("```toml\n").context("a configuration")?;
-    let (of_the_unit, _) = rest.split_once("```").context("its end")?;
+    let mut shown = blocks(&manual);
+    shown.retain(|(language, _)| *language == "toml");
+    let [(_, of_the_unit), (_, dialects)] = shown[..] else {
+        anyhow::bail!("the unit's, and the dialects' tables");
+    };
     let configurations = [
         text("compose/tidings.toml")?,
         text("kubernetes/tidings.toml")?,
@@ -314,6 +323,14 @@ async fn the_configurations_are_good_and_a_missing_secret_is_named() -> Result<(
             );
         }
     }
+    let of_dialects = [
+        "airsend_secret",
+        "airsend_ingest_key",
+        "burokratt_backend_key",
+        "cardsavr_key",
+    ];
+    let (code, said) = check(dialects, &of_dialects).await?;
+    ensure!(code == Some(0), "{dialects}: {said}");
     let unit = text("systemd/tidings.service")?;
     for name in secrets {
         let line = format!("LoadCredential={name}:");

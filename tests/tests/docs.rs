@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use tidings_testkit::servers::RedisServer;
-use tidings_tests::instance::binary;
+use tidings_tests::guide::{blocks, shell};
 use tidings_tests::{Instance, SOON};
-use tokio::process::Command;
 
 /// One example: what to run, and lines that must come out in this order.
 #[derive(Debug, Default)]
@@ -19,20 +18,15 @@ struct Example {
 /// The `sh` blocks of a document, each with the `text` block right behind it.
 fn examples(document: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut lines = document.lines();
     let mut last_was_script = false;
-    while let Some(line) = lines.next() {
-        let Some(language) = line.strip_prefix("```") else {
-            continue;
-        };
-        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+    for (language, text) in blocks(document) {
         match (language, examples.last_mut()) {
             ("sh", _) => examples.push(Example {
-                script: block.join("\n"),
+                script: text.to_owned(),
                 expected: Vec::new(),
             }),
             ("text", Some(example)) if last_was_script => {
-                example.expected = block.iter().map(|line| (*line).to_owned()).collect()
+                example.expected = text.lines().map(str::to_owned).collect();
             }
             _ => {}
         }
@@ -60,9 +54,6 @@ async fn run_document(path: &str, redis: &RedisServer) -> Result<()> {
     );
     let document =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path))?;
-    let binary = binary()?;
-    let folder = binary.parent().context("the binary's folder")?;
-    let path_variable = format!("{}:{}", folder.display(), std::env::var("PATH")?);
     let examples = examples(&document);
     ensure!(!examples.is_empty(), "{path} has no examples");
     for example in examples {
@@ -73,12 +64,7 @@ async fn run_document(path: &str, redis: &RedisServer) -> Result<()> {
             .replace("-p 6379", &format!("-p {}", redis.port()))
             .replace("cargo run -- ", "tidings ");
         let script = with_url(&script, &a.address().to_string());
-        let running = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &script])
-            .env("PATH", &path_variable)
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(SOON, running)
+        let output = tokio::time::timeout(SOON, shell(&script)?.output())
             .await
             .with_context(|| script.clone())??;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();

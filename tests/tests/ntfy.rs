@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings_testkit::servers::{RedisServer, wait_for};
+use tidings_tests::guide::blocks;
 use tidings_tests::{SOON, http};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -187,19 +188,6 @@ async fn published_on_one_instance_read_on_the_other_and_one_is_killed() -> Resu
     Ok(())
 }
 
-/// The blocks of a document: language and text.
-fn blocks(document: &str) -> Vec<(&str, Vec<&str>)> {
-    let mut lines = document.lines();
-    let mut blocks = Vec::new();
-    while let Some(line) = lines.next() {
-        if let Some(language) = line.strip_prefix("```") {
-            let block = lines.by_ref().take_while(|line| *line != "```").collect();
-            blocks.push((language, block));
-        }
-    }
-    blocks
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_s_readme_works_as_printed() -> Result<()> {
     let ntfy = Ntfy::start(&[]).await?;
@@ -209,7 +197,6 @@ async fn the_example_s_readme_works_as_printed() -> Result<()> {
     for pair in examples {
         let script = pair[0]
             .1
-            .join("\n")
             .replace("127.0.0.1:8081", &ntfy.address.to_string());
         let running = Command::new("bash")
             .args(["-euo", "pipefail", "-c", &script])
@@ -221,7 +208,7 @@ async fn the_example_s_readme_works_as_printed() -> Result<()> {
         ensure!(pair[1].0 == "text", "what comes out stands behind it");
         // `…` stands for anything.
         let mut rest = printed.as_str();
-        for part in pair[1].1.iter().flat_map(|line| line.split('…')) {
+        for part in pair[1].1.lines().flat_map(|line| line.split('…')) {
             let at = rest
                 .find(part)
                 .with_context(|| format!("{script}\nprints\n{printed}\nwithout {part:?}"))?;
@@ -254,6 +241,7 @@ fn the_guide_s_snippets_are_the_example_s() -> Result<()> {
     let shown: Vec<_> = blocks.iter().filter(|(name, _)| shown(name)).collect();
     ensure!(shown.len() > 8, "the guide shows how it is done");
     for (_, block) in shown {
+        let block: Vec<&str> = block.lines().collect();
         let stands = files.iter().any(|file| {
             let lines: Vec<&str> = file.lines().collect();
             lines.windows(block.len()).any(|lines| lines == &block[..])

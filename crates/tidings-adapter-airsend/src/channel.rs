@@ -241,6 +241,8 @@ impl Channels {
         };
         let op = ask.op();
         let known = op.as_ref().map(|op| desk.bytes(&keys::channel_op(id, op)));
+        // To be made is not yet to be open: the operation's result is what opening it says.
+        let remembered = op.filter(|_| !matches!(ask, Ask::Create { .. }));
         let decided = match known {
             Some(Err(stop)) => Err(stop),
             Some(Ok(Some(answer))) => return Decision::answer(answer.to_vec()),
@@ -251,7 +253,7 @@ impl Channels {
                 if decision.answer.is_empty() {
                     done(&mut decision, Value::Object(Map::new()));
                 }
-                if let Some(op) = op {
+                if let Some(op) = remembered {
                     let answer = decision.answer.clone();
                     decision.put(keys::channel_op(id, &op), answer, Some(self.remembered));
                 }

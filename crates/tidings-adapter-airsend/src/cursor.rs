@@ -3,9 +3,14 @@
 //! It names the last change of his memberships that it knows, a place for each partition in which he
 //! has channels, and *exceptions*: spans that are not where their partition is. Few are, and only for
 //! a moment, so a cursor has some hundred bytes however many channels there are.
+//!
+//! A cursor is sealed: it says from where on a member hears a channel, and a place that the client
+//! made up could lie before he was one.
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq as _;
 use tidings_adapter::EventId;
 
 /// The first byte.
@@ -16,6 +21,46 @@ const PLACE_BYTES: usize = 7;
 
 /// Bytes of a cursor's text: 256 partitions and 500 exceptions have no more.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a seal, at the end: too many to guess at the rate at which one may connect.
+const SEAL_BYTES: usize = 9;
+
+/// Keeps these seals apart from whatever else is signed with the same secret.
+const SEAL_LABEL: &[u8] = b"airsend cursor\0";
+
+/// What cursors are sealed with: HMAC-SHA256 under the adapter's secret, so every instance takes
+/// what another one has made.
+#[derive(Debug, Clone)]
+pub(crate) struct Seal(hmac::Key);
+
+impl Seal {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// As text, with the seal behind it.
+    pub(crate) fn close(&self, mut bytes: Vec<u8>) -> String {
+        let tag = self.tag(&bytes);
+        bytes.extend(tag.as_ref().iter().take(SEAL_BYTES));
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What is within, if the seal is ours.
+    fn open(&self, text: &str) -> Option<Vec<u8>> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let seal = bytes.split_off(bytes.len().checked_sub(SEAL_BYTES)?);
+        let tag = self.tag(&bytes);
+        let good: bool = tag.as_ref().get(..SEAL_BYTES)?.ct_eq(&seal).into();
+        good.then_some(bytes)
+    }
+
+    fn tag(&self, bytes: &[u8]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(SEAL_LABEL);
+        context.update(bytes);
+        context.sign()
+    }
+}
 
 /// Where somebody is in everything that he hears.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,8 +88,8 @@ pub(crate) enum Exception {
 }
 
 impl Cursor {
-    pub(crate) fn print(&self) -> String {
-        let mut bytes = Vec::with_capacity(32 + self.places.len() * 9 + self.exceptions.len() * 9);
+    pub(crate) fn print(&self, seal: &Seal) -> String {
+        let mut bytes = Vec::with_capacity(41 + self.places.len() * 9 + self.exceptions.len() * 9);
         bytes.push(VERSION);
         number(&mut bytes, self.user);
         number(&mut bytes, self.changes);
@@ -65,14 +110,14 @@ impl Cursor {
                 },
             );
         }
-        URL_SAFE_NO_PAD.encode(bytes)
+        seal.close(bytes)
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str, seal: &Seal) -> Option<Self> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let bytes = seal.open(text)?;
         let (&VERSION, mut rest) = bytes.split_first()? else {
             return None;
         };
@@ -143,6 +188,10 @@ mod tests {
 
     use super::*;
 
+    fn seal() -> Seal {
+        Seal::new(b"a secret of the tests: 32 bytes and more")
+    }
+
     fn at(ms: u64) -> EventId {
         EventId::new(ms, 3).expect("in range")
     }
@@ -162,23 +211,32 @@ mod tests {
                 (299, Exception::At(at(1_767_225_600_001))),
             ],
         };
-        let text = cursor.print();
-        assert!(text.len() < 250, "{}", text.len());
-        assert_eq!(Cursor::parse(&text), Some(cursor));
+        let text = cursor.print(&seal());
+        assert!(text.len() < 262, "{}", text.len());
+        assert_eq!(Cursor::parse(&text, &seal()), Some(cursor.clone()));
         for end in 0..text.len() {
-            // No panic; the shorter ones may be cursors with fewer exceptions.
-            let _ = Cursor::parse(&text[..end]);
+            assert_eq!(Cursor::parse(&text[..end], &seal()), None);
+        }
+        // Nobody else makes one, and nobody changes one.
+        let other = Seal::new(b"another secret: 32 bytes and more too");
+        assert_eq!(Cursor::parse(&cursor.print(&other), &seal()), None);
+        let bytes = URL_SAFE_NO_PAD.decode(&text).expect("text of ours");
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let changed = URL_SAFE_NO_PAD.encode(changed);
+            assert_eq!(Cursor::parse(&changed, &seal()), None, "{at}");
         }
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Cursor::parse(&URL_SAFE_NO_PAD.encode(&bytes));
+            prop_assert_eq!(Cursor::parse(&URL_SAFE_NO_PAD.encode(&bytes), &seal()), None);
             let mut good = vec![VERSION];
             good.extend(&bytes);
-            if let Some(cursor) = Cursor::parse(&URL_SAFE_NO_PAD.encode(&good)) {
-                prop_assert_eq!(Cursor::parse(&cursor.print()), Some(cursor));
+            if let Some(cursor) = Cursor::parse(&seal().close(good), &seal()) {
+                prop_assert_eq!(Cursor::parse(&cursor.print(&seal()), &seal()), Some(cursor));
             }
         }
     }

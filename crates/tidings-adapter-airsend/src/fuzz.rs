@@ -11,6 +11,7 @@ use tidings_adapter::{
     Topic, TopicSet, Variant, Verdict,
 };
 
+use crate::cursor::Seal;
 use crate::keys;
 use crate::options::{AirsendOptions, SessionSettings, Settings};
 use crate::session::{Connection, Origin, Placing};
@@ -40,7 +41,8 @@ pub fn fuzz_frame(bytes: &[u8]) {
         unix_ms: NOW * 1000,
     };
     session.handle(now, Input::Opened, &mut actions);
-    let resume = String::from_utf8_lossy(bytes);
+    // What is within a seal is ours, but for what was said by another version.
+    let resume = seal().close(bytes.to_vec());
     let auth = serde_json::json!({"command": "ws_auth", "auth_token": token, "ack": true, "resume": {"last_event_id": resume}});
     session.handle(
         now,
@@ -160,6 +162,11 @@ pub(crate) fn stands(topics: Vec<Topic>) -> At {
         cursor: Places::everywhere(&set, at),
         set: Arc::new(set),
     }
+}
+
+/// What this target's cursors are sealed with.
+pub(crate) fn seal() -> Seal {
+    Seal::new(SECRET.as_bytes())
 }
 
 /// A token of this target's secret, good for so many seconds.

@@ -34,6 +34,7 @@ mod http;
 mod index;
 mod ingest;
 mod keys;
+mod leaving;
 mod login;
 mod objects;
 mod options;
@@ -238,7 +239,7 @@ async fn open(
     let options = &shared.settings.options;
     let mut settings = shared.settings.session.clone();
     settings.retention_s = shared.hub.retention().as_secs();
-    let session = Connection::new(Origin {
+    let connection = Connection::new(Origin {
         settings,
         tokens: shared.tokens.clone(),
         placing: shared.placing.clone(),
@@ -251,5 +252,6 @@ async fn open(
         write_stall: options.write_stall.0,
         ..DriverLimits::default()
     };
+    let session = leaving::Leaving::new(connection, shared.hub.clone());
     ws::serve(&shared.hub, upgrade, session, limits)
 }

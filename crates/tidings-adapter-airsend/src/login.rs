@@ -45,7 +45,7 @@ const COUNTED_MAX: usize = 100_000;
 /// What logins share.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    turns: tokio::sync::Semaphore,
+    turns: Arc<tokio::sync::Semaphore>,
     /// Calls in this minute by user. Every instance counts for itself: a limit that needed the log
     /// would cost more than what it keeps off.
     calls: Mutex<(u64, HashMap<u64, u32>)>,
@@ -56,7 +56,7 @@ pub(crate) struct Desk {
 impl Default for Desk {
     fn default() -> Self {
         Self {
-            turns: tokio::sync::Semaphore::new(HASHING_AT_ONCE),
+            turns: Arc::new(tokio::sync::Semaphore::new(HASHING_AT_ONCE)),
             calls: Mutex::default(),
             nobody: std::sync::OnceLock::new(),
         }
@@ -81,16 +81,21 @@ impl Desk {
 }
 
 async fn hashing<T: Send + 'static>(
-    shared: &Shared,
+    turns: &Arc<tokio::sync::Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let turn = tokio::time::timeout(HASHING_WAIT, shared.login.turns.acquire()).await;
-    let Ok(Ok(_turn)) = turn else {
+    let turn = turns.clone().acquire_owned();
+    let Ok(Ok(turn)) = tokio::time::timeout(HASHING_WAIT, turn).await else {
         return Err(Problem::away());
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Problem::away())
+    // The turn is the work's, not the request's: a client that goes away does not end the work, and
+    // must not let in the next.
+    let hashed = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    hashed.await.map_err(|_| Problem::away())
 }
 
 /// Hashes a password with Argon2id, as OWASP recommends it (19 MiB, two passes).
@@ -99,7 +104,7 @@ pub(crate) async fn hash(shared: &Shared, password: &str) -> Result<String, Prob
         return Err(Problem::bad("`password` has 1 to 1024 bytes"));
     }
     let password = password.to_owned();
-    let hashed = hashing(shared, move || hash_now(&password)).await?;
+    let hashed = hashing(&shared.login.turns, move || hash_now(&password)).await?;
     hashed.ok_or_else(Problem::away)
 }
 
@@ -150,7 +155,7 @@ async fn try_login(shared: &Arc<Shared>, request: Request) -> Result<Response, P
     let user = find(shared, &name).await?;
     let known = user.as_ref().and_then(|user| user.password.clone());
     let desk = shared.clone();
-    let good = hashing(shared, move || {
+    let good = hashing(&shared.login.turns, move || {
         let nobody = || hash_now("nobody").unwrap_or_default();
         let hash = match &known {
             Some(hash) => hash,
@@ -422,6 +427,26 @@ mod tests {
         assert!(fits("secret", &hash));
         assert!(!fits("Secret", &hash));
         assert!(!fits("secret", "junk"));
+    }
+
+    /// Clients that go away while their password is hashed do not let more be hashed at a time.
+    #[tokio::test]
+    async fn a_turn_lasts_as_long_as_its_work() {
+        let turns = Arc::new(tokio::sync::Semaphore::new(1));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let asked = tokio::spawn({
+            let turns = turns.clone();
+            async move { hashing(&turns, move || wait.recv().is_ok()).await }
+        });
+        while turns.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        asked.abort();
+        assert!(asked.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(turns.available_permits(), 0);
+        go.send(()).expect("the work goes on");
+        let free = tokio::time::timeout(HASHING_WAIT, turns.acquire()).await;
+        assert!(free.is_ok_and(|free| free.is_ok()));
     }
 
     #[test]

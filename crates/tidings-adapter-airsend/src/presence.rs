@@ -65,6 +65,9 @@ pub(crate) struct Arrival {
     pub(crate) finger_print: String,
     pub(crate) generation: u64,
     pub(crate) incarnation: String,
+    /// It is there already, under another token: one that is not is gone for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
 }
 
 impl Presence {
@@ -106,6 +109,9 @@ pub(crate) fn arrive(
     let mut decision = Decision::default();
     let before = presence.incarnations();
     let here = |one: &Connection| one.id == arrival.connection;
+    if arrival.again && !presence.connections.iter().any(here) {
+        return refused(Refusal::Revoked);
+    }
     let mut gone: Vec<Connection> = Vec::new();
     let same_token = |one: &mut Connection| !here(one) && one.finger_print == arrival.finger_print;
     gone.extend(presence.connections.extract_if(.., same_token));

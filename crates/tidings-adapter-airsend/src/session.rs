@@ -56,8 +56,8 @@ const COMMANDS_MAX: usize = 1_000;
 const LOOK: u32 = 0;
 const ARRIVE: u32 = 1;
 const REARRIVE: u32 = 2;
-/// Nobody waits for it.
-const DEPART: u32 = 3;
+/// Nobody waits for it; see [`crate::leaving`].
+pub(crate) const DEPART: u32 = 3;
 
 /// Why a connection ends (contract §1.6).
 mod code {
@@ -292,7 +292,7 @@ impl Connection {
         }
         follow.own = follow.own.max(one.id);
         if &*one.kind != NOTICE {
-            let id = follow.cursor().print();
+            let id = follow.cursor().print(&self.origin.tokens.seal);
             actions.send(frames::event(&**event, Some(&id)));
             return true;
         }
@@ -333,7 +333,7 @@ impl Connection {
                 return;
             };
             if follow.hear(sub, event.event(), actions) {
-                let id = follow.cursor().print();
+                let id = follow.cursor().print(&self.origin.tokens.seal);
                 actions.send(frames::event(&**event, Some(&id)));
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_adapter::jwt::{Algorithm, Checks, Keys, SigningKey, verify};
 
+use crate::cursor::Seal;
 use crate::objects::{id, on, seconds_of};
 
 /// The audience of a bearer.
@@ -21,6 +22,8 @@ pub(crate) struct Tokens {
     keys: Keys,
     ws: Checks,
     bearer: Checks,
+    /// What resume cursors are sealed with.
+    pub(crate) seal: Seal,
 }
 
 /// What a good `ws_token` says.
@@ -72,6 +75,7 @@ impl Tokens {
                 audience: vec![BEARER.to_owned()],
                 ..Checks::new([Algorithm::Hs256])
             },
+            seal: Seal::new(secret),
         })
     }
 

@@ -15,11 +15,15 @@ use tidings_adapter::{Command, Decision, Hub, LogError, RecordKey, RecordKind, S
 
 use crate::answer::Refusal;
 use crate::keys::{self, Channel};
-use crate::objects::{Chat, Message, Status};
+use crate::messages::list;
+use crate::objects::{Chat, Message, Status, data};
 
 pub(crate) use change::changed;
 
 use change::Scene;
+
+/// Chats of one list: as many as a listing brings.
+const ACTIVE_MAX: usize = 10_000;
 
 /// A chat's record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,9 +48,9 @@ impl Record {
         self.chat.status == Status::Ended
     }
 
-    /// The chat, as it is printed.
-    pub(crate) fn print(&self) -> String {
-        self.chat.json()
+    /// What is answered to whoever asks for the chat.
+    pub(crate) fn answer(&self) -> String {
+        data("get_chat_by_id", &self.chat.json())
     }
 
     fn json(&self) -> String {
@@ -64,6 +68,22 @@ pub(crate) async fn load(hub: &Hub, channel: &Channel) -> Result<Option<Record>,
     let mut loaded = hub.load(topic.as_str(), vec![keys::chat(channel)]).await?;
     let record = loaded.pop().flatten();
     Ok(record.and_then(|record| Record::parse(&record.document)))
+}
+
+/// What is answered to whoever asks which chats have not ended: all of them, the oldest first.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub(crate) async fn active(hub: &Hub) -> Result<String, LogError> {
+    let listed = hub.list(keys::record::CHAT, keys::index::ACTIVE, ACTIVE_MAX);
+    let listed = listed.await?;
+    if !listed.complete {
+        tracing::warn!("more chats are active than are listed");
+    }
+    let records = listed.entries.iter();
+    let records = records.filter_map(|one| Record::parse(&one.record.document));
+    let chats = list(records.map(|record| record.chat.json()));
+    Ok(data("get_all_active_chats", &chats))
 }
 
 /// What is asked of a chat.

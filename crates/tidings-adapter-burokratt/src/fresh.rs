@@ -1,14 +1,59 @@
-//! A reading that requests share without ever getting one that is older than their question.
+//! Readings that requests share without ever getting one that is older than their question.
+//!
+//! A view's value will not do for them: it is computed when the news of a change has come, some
+//! milliseconds after the one who made it was answered, and up to 50 later while changes follow each
+//! other. Who has claimed a chat and asks next, on any instance, sees it claimed. What is read and how
+//! it is printed is the same for both.
 //!
 //! Each claim makes every widget that waits ask for its place at the same moment. Whoever asks while
 //! a reading is under way waits for the next one, together with all others who do: at most two
 //! readings per round trip, however many ask, and everybody sees what was written before he asked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidings_adapter::bytes::Bytes;
+use tidings_adapter::{Hub, LogError};
+
+use crate::answer::Refusal;
+use crate::chat;
+use crate::queue::{self, Line};
+
+/// The lists that many ask for at the same moment.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    active: Fresh<Result<Bytes, Arc<LogError>>>,
+    line: Fresh<Result<Arc<Line>, Arc<LogError>>>,
+}
+
+impl Lists {
+    /// [`chat::active`].
+    ///
+    /// # Errors
+    /// [`Refusal::Away`].
+    pub(crate) async fn active(&self, hub: &Hub) -> Result<Bytes, Refusal> {
+        let read = async || chat::active(hub).await.map(Bytes::from).map_err(Arc::new);
+        self.active.get(read).await.map_err(away)
+    }
+
+    /// [`queue::load`].
+    ///
+    /// # Errors
+    /// [`Refusal::Away`].
+    pub(crate) async fn line(&self, hub: &Hub) -> Result<Arc<Line>, Refusal> {
+        let read = async || queue::load(hub).await.map(Arc::new).map_err(Arc::new);
+        self.line.get(read).await.map_err(away)
+    }
+}
+
+fn away(error: Arc<LogError>) -> Refusal {
+    tracing::debug!(%error, "a list was not read");
+    Refusal::Away
+}
 
 /// The last reading, and its number.
 #[derive(Debug)]
-pub(crate) struct Fresh<T> {
+struct Fresh<T> {
     started: AtomicU64,
     last: tokio::sync::Mutex<Option<(u64, T)>>,
 }
@@ -24,7 +69,7 @@ impl<T> Default for Fresh<T> {
 
 impl<T: Clone> Fresh<T> {
     /// A reading that began after this was called.
-    pub(crate) async fn get(&self, read: impl AsyncFnOnce() -> T) -> T {
+    async fn get(&self, read: impl AsyncFnOnce() -> T) -> T {
         let asked = self.started.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;
         if let Some((number, value)) = &*last
@@ -42,7 +87,6 @@ impl<T: Clone> Fresh<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use tokio::sync::Semaphore;
 

@@ -14,6 +14,8 @@ use tidings_adapter::{Command, Decision, Hub, LogError, RecordKind, State, Trigg
 
 use crate::chat::changed;
 use crate::keys;
+use crate::objects::data;
+use crate::options::Settings;
 
 pub(crate) use watch::{Times, watch};
 
@@ -41,9 +43,15 @@ impl Board {
             .unwrap_or_default()
     }
 
+    /// What is answered to whoever asks for the components.
+    pub(crate) fn answer(&self, settings: &Settings) -> String {
+        let names = settings.components.iter().map(|(name, _)| name.as_str());
+        data("set_healthz_response", &self.print(names))
+    }
+
     /// `{"data":[{"name":…,"version":…,"status":…}…]}` of these components in their order. One that
     /// nobody has looked at is down.
-    pub(crate) fn print<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
+    fn print<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         let nothing = Seen::default();
         let rows = names.into_iter().map(|name| {
             let seen = self.seen.get(name).unwrap_or(&nothing);

@@ -2,6 +2,7 @@
 //! `burokratt/channel/<id>` a `message` passes through the same change as `/post-message`, a `raw`
 //! payload goes to that channel. Nothing else is taken.
 
+use serde_json::value::RawValue;
 use tidings_adapter::{Draft, Ingest, Ingested};
 use uuid::Uuid;
 
@@ -30,8 +31,10 @@ fn judge(draft: Draft) -> Result<Ingested, String> {
         Channel::of_topic(&draft.topic).ok_or("the topic is not burokratt/channel/<id>")?;
     match &*draft.kind {
         kind::RAW => {
-            let payload = std::str::from_utf8(&draft.data).map_err(|_| "`data` is not UTF-8")?;
-            let mut raw = notify::raw(&channel, payload);
+            // Pages parse whatever they hear; what is no JSON would throw in all of them.
+            let payload: &RawValue =
+                serde_json::from_slice(&draft.data).map_err(|_| "`data` is not JSON")?;
+            let mut raw = notify::raw(&channel, payload.get());
             raw.attributes = draft.attributes;
             raw.dedup = draft.dedup;
             Ok(Ingested::Publish(raw))
@@ -103,6 +106,9 @@ mod tests {
             (list, "message", "{}"),
             (topic, "nudge", "{}"),
             (topic, "preview", "{}"),
+            (topic, "raw", "{\"a\":1"),
+            (topic, "raw", "x\n\nid: 9-9\ndata: y"),
+            (topic, "raw", ""),
             (topic, "message", "3"),
             (topic, "message", r#"{"event":[]}"#),
             (topic, "message", r#"{"id":"a b"}"#),

@@ -53,9 +53,8 @@ use tidings_adapter::axum::extract::DefaultBodyLimit;
 use tidings_adapter::axum::middleware::from_fn_with_state;
 use tidings_adapter::axum::response::{Html, IntoResponse};
 use tidings_adapter::axum::routing::get;
-use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::header::CACHE_CONTROL;
-use tidings_adapter::{Adapter, Hub, Ingest, LogError, Ownership, RecordKind, Topic, View};
+use tidings_adapter::{Adapter, Hub, Ingest, Ownership, RecordKind, Topic, View};
 
 pub use fuzz::fuzz_ids_and_bodies;
 pub use options::{Auth, BurokrattOptions, Component, OptionsError};
@@ -74,10 +73,8 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tim: auth::Tim,
-    /// The queue, as requests read it together.
-    pub(crate) queue: queue::Shared,
-    /// The list of active chats, printed.
-    pub(crate) active: fresh::Fresh<Result<Bytes, Arc<LogError>>>,
+    /// What requests read together.
+    pub(crate) lists: fresh::Lists,
 }
 
 impl Burokratt {
@@ -138,8 +135,7 @@ impl Adapter for Burokratt {
             tim: auth::Tim::new(&self.settings),
             hub,
             settings: self.settings,
-            queue: queue::Shared::default(),
-            active: fresh::Fresh::default(),
+            lists: fresh::Lists::default(),
         });
         let demo = shared.settings.options.demo;
         let mut routes: Router<Arc<Shared>> = Router::new()

@@ -7,7 +7,7 @@ use tidings_adapter::bytes::Bytes;
 use tidings_adapter::{Event, EventId, From, Hub, LogError, PageLimit, Verdict};
 
 use crate::keys::{Channel, kind};
-use crate::objects::{Message, parse_time};
+use crate::objects::{Message, data, parse_time};
 
 /// Bytes of the messages that are answered at a time; of a chat with more, the newest. A busy hour
 /// of two people has less than one.
@@ -65,9 +65,10 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// As a JSON list.
-    pub(crate) fn print(&self) -> String {
-        list(self.newest.iter().map(|one| &*one.data))
+    /// What is answered to whoever asks for all messages.
+    pub(crate) fn answer(&self) -> String {
+        let all = list(self.newest.iter().map(|one| &*one.data));
+        data("cs_get_messages_by_chat_id", &all)
     }
 }
 
@@ -193,7 +194,9 @@ mod tests {
             .map(|one| (one.id.as_str(), one.event.seq()))
             .collect();
         assert_eq!(ids, [("a", 4), ("b", 3), ("c", 2)]);
-        assert!(found.print().starts_with(r#"[{"#) && found.print().contains("accepted"));
-        assert_eq!(newest(Vec::new(), EventId::ORIGIN).print(), "[]");
+        let answer = found.answer();
+        assert!(answer.contains(r#"_id":[{"#) && answer.contains("accepted"));
+        let nothing = newest(Vec::new(), EventId::ORIGIN).answer();
+        assert!(nothing.contains(r#""cs_get_messages_by_chat_id":[]"#));
     }
 }

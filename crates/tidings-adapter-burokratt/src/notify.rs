@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings_adapter::axum::Router;
 use tidings_adapter::axum::body::Body;
+use tidings_adapter::axum::extract::rejection::PathRejection;
 use tidings_adapter::axum::extract::{Path, Request, State};
 use tidings_adapter::axum::handler::Handler;
 use tidings_adapter::axum::response::Response;
@@ -97,6 +98,9 @@ async fn accept_bulk(shared: &Shared, request: Request) -> Result<Response, Refu
     let mut drafts: Vec<Draft> = drafts
         .filter_map(Result::transpose)
         .collect::<Result<_, _>>()?;
+    if drafts.len() > OPERATIONS_MAX {
+        return Err(Refusal::TooLarge); // an operation need not have an action before it
+    }
     for draft in &mut drafts {
         draft.attributes = traced(&headers);
     }
@@ -278,28 +282,32 @@ async fn line_up_logout(shared: &Shared, request: Request, add: bool) -> Result<
     Ok(answer)
 }
 
-async fn stream(State(shared): Asked, Path(id): Path<String>, request: Request) -> Response {
-    answered(trigger(&shared, &id, request, Some("messages")).await)
+/// The channel that a path names, if that is a text at all.
+type Named = Result<Path<String>, PathRejection>;
+
+async fn stream(State(shared): Asked, id: Named, request: Request) -> Response {
+    answered(trigger(&shared, id, request, Some("messages")).await)
 }
 
-async fn llm_stream(State(shared): Asked, Path(id): Path<String>, request: Request) -> Response {
-    answered(trigger(&shared, &id, request, Some("message")).await)
+async fn llm_stream(State(shared): Asked, id: Named, request: Request) -> Response {
+    answered(trigger(&shared, id, request, Some("message")).await)
 }
 
-async fn stop_stream(State(shared): Asked, Path(id): Path<String>, request: Request) -> Response {
-    answered(trigger(&shared, &id, request, None).await)
+async fn stop_stream(State(shared): Asked, id: Named, request: Request) -> Response {
+    answered(trigger(&shared, id, request, None).await)
 }
 
 /// Whoever streams an LLM's words hands them in as raw payloads; that he is asked to is answered as
 /// the original does.
 async fn trigger(
     shared: &Shared,
-    id: &str,
+    id: Named,
     request: Request,
     needs: Option<&str>,
 ) -> Result<Response, Refusal> {
     let (headers, params) = Params::read(request, Takes::Json).await?;
-    let channel = Channel::parse(id).ok_or(Refusal::NotFound("no such channel"))?;
+    let channel = id.ok().and_then(|Path(id)| Channel::parse(&id));
+    let channel = channel.ok_or(Refusal::NotFound("no such channel"))?;
     authorize(shared, &headers, Need::Either(channel)).await?;
     let Some(name) = needs else {
         return Ok(Response::new(Body::empty()));

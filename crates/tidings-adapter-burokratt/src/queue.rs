@@ -3,42 +3,51 @@
 //! Places are not written, they are the ranks of an index. The last waits stand in one record, which a
 //! claim tells through its outbox.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tidings_adapter::{
     Command, Decision, Hub, Indexed, Listed, LogError, RecordKind, State, Trigger,
 };
 
 use crate::chat::changed;
-use crate::fresh::Fresh;
 use crate::keys::{self, Channel};
+use crate::objects::{estimate, response};
 use crate::options::{Settings, millis};
 
-/// Places that are counted; who stands behind them is told the next one.
-pub(crate) const PLACES_MAX: usize = 10_000;
+/// Places that are counted; who stands behind them is told that he has none.
+const PLACES_MAX: usize = 10_000;
 
-/// Who waits, in the order of the queue.
+/// The queue as everybody sees it: who waits at which place, and how long the last ones waited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Queue {
-    ids: Vec<std::sync::Arc<str>>,
+pub(crate) struct Line {
+    /// From 1.
+    places: HashMap<Arc<str>, u64>,
+    waits: Waits,
 }
 
-impl Queue {
+impl Line {
     /// Of the entries of the index, in its order.
-    pub(crate) fn of(entries: &[Listed]) -> Self {
+    pub(crate) fn of(entries: &[Listed], waits: Waits) -> Self {
+        let ids = entries.iter().map(|one| one.key.id.clone());
         Self {
-            ids: entries.iter().map(|one| one.key.id.clone()).collect(),
+            places: ids.zip(1..).collect(),
+            waits,
         }
     }
 
     /// The place of an id, from 1; 0: it does not wait.
-    pub(crate) fn position(&self, id: &str) -> u64 {
-        let at = self.ids.iter().position(|one| &**one == id);
-        at.map_or(0, |at| at as u64 + 1)
+    pub(crate) fn place(&self, id: &str) -> u64 {
+        self.places.get(id).copied().unwrap_or_default()
     }
 
-    /// Everybody who waits, in order.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
-        self.ids.iter().map(|id| &**id)
+    /// What is answered to whoever asks how long this id waits; one that does not wait, as if it came
+    /// now.
+    pub(crate) fn answer(&self, id: &str, terms: &Terms, now_ms: u64) -> String {
+        let place = self.place(id);
+        let seconds = self.waits.estimate(place, terms, now_ms);
+        response(&estimate(seconds, place))
     }
 }
 
@@ -46,15 +55,17 @@ impl Queue {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub(crate) async fn load(hub: &Hub) -> Result<Queue, LogError> {
-    let listed: Indexed = hub
-        .list(keys::record::WAITING, keys::index::WAITING, PLACES_MAX)
-        .await?;
-    Ok(Queue::of(&listed.entries))
+pub(crate) async fn load(hub: &Hub) -> Result<Line, LogError> {
+    let listed = hub.list(keys::record::WAITING, keys::index::WAITING, PLACES_MAX);
+    let waits = hub.load(keys::QUEUE, vec![keys::waits()]);
+    let (listed, mut waits): (Indexed, _) = tokio::try_join!(listed, waits)?;
+    if !listed.complete {
+        tracing::warn!("more wait than places are counted");
+    }
+    let waits = waits.pop().flatten();
+    let waits = Waits::parse(waits.as_ref().map(|one| &*one.document));
+    Ok(Line::of(&listed.entries, waits))
 }
-
-/// Readings of the queue that requests share.
-pub(crate) type Shared = Fresh<Result<std::sync::Arc<Queue>, std::sync::Arc<LogError>>>;
 
 /// How long those waited who were claimed last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,16 +118,6 @@ impl Waits {
         let seconds = (sum * places).div_ceil(count * 1000);
         u64::try_from(seconds).unwrap_or(u64::MAX)
     }
-}
-
-/// Reads the last waits.
-///
-/// # Errors
-/// [`LogError::Unavailable`].
-pub(crate) async fn waits(hub: &Hub) -> Result<Waits, LogError> {
-    let mut loaded = hub.load(keys::QUEUE, vec![keys::waits()]).await?;
-    let record = loaded.pop().flatten();
-    Ok(Waits::parse(record.as_ref().map(|one| &*one.document)))
 }
 
 /// Tells that a chat was claimed at this time, after this wait.

@@ -8,7 +8,7 @@ use tidings_adapter::http::StatusCode;
 use crate::paging::Paging;
 
 /// An answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// `None`: no body and no content type; an empty JSON body would make the SDK throw.
@@ -21,6 +21,14 @@ pub(crate) struct Answer {
     pub(crate) cookie: Option<String>,
     /// Set by [`Answer::if_lost`].
     pub(crate) receipt: Option<Receipt>,
+}
+
+impl fmt::Debug for Answer {
+    /// Its body may be a session's token, an access key, a card.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Answer");
+        shown.field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Answer {

@@ -3,6 +3,8 @@
 //! For the simulator and for tests. [`Client`] does no I/O: it makes a request, somebody sends it, and
 //! it reads the reply.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -36,7 +38,7 @@ pub enum ClientError {
 }
 
 /// One request, ready to be sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Prepared {
     /// The method.
     pub method: Method,
@@ -46,6 +48,15 @@ pub struct Prepared {
     pub headers: HeaderMap,
     /// Encrypted; empty without one.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Prepared {
+    /// Its headers have the session's token, and may have an access key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Prepared");
+        shown.field("method", &self.method);
+        shown.field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 /// A reply in clear.
@@ -69,11 +80,20 @@ pub struct Client {
     session: Option<Session>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Session {
     token: String,
     user_id: u64,
     key: Key,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Session");
+        shown
+            .field("user_id", &self.user_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A login that was sent, and waits for its reply.

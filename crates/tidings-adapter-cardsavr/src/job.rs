@@ -120,11 +120,6 @@ pub(crate) fn is_visible(
     (same || !agents) && (granted || session.may_see(owner, known.map(|user| &**user)))
 }
 
-/// Whether a session may say what a virtual browser says.
-pub(crate) fn drives(session: &Session) -> bool {
-    session.may_drive() || session.role() == Role::Admin
-}
-
 /// Asks a job.
 ///
 /// # Errors

@@ -84,7 +84,7 @@ pub(crate) struct HubArgs {
     /// Bytes of an event's data
     #[arg(long, default_value = "256", value_parser = within(64..=65_536))]
     pub(crate) payload: u32,
-    /// Topics are <this>/<run>/<number>
+    /// Topics are `<this>/<run>/<number>`
     #[arg(long, default_value = "bench")]
     pub(crate) topics_under: String,
     /// The hub's processes; found from the URL's port when not given

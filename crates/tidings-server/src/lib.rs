@@ -1,7 +1,7 @@
 //! The tidings server: native API, configuration, authentication and the command line.
 //!
 //! In reading order: [`app`] is what a `main` starts; [`native`] has the routes; [`publish`] and
-//! [`wire`] take events in, [`read`] and [`print`] hand them out; [`problem`] is every refusal in
+//! [`wire`] take events in, [`read`] and [`print`](mod@print) hand them out; [`problem`] is every refusal in
 //! one table; [`auth`] knows the keys, [`config`] everything that can be set; [`edge`] decides who is
 //! reached where, [`serve`] owns the sockets.
 //!

@@ -1,5 +1,5 @@
 //! What a machine must have before anything can be checked: the tests start a real redis-server, a
-//! real browser and real clients from npm and PyPI.
+//! real browser and real clients from npm and PyPI, and type in what the documents show.
 //!
 //! Root on a machine with apt-get gets what is missing installed, so that one command is enough on
 //! a fresh Debian. Everyone else is told exactly what is missing and where it comes from: nothing
@@ -23,6 +23,18 @@ pub(crate) enum Install {
 /// The oldest node that the npm packages of `tests/js` run on.
 const NODE_MAJOR_MIN: u32 = 20;
 
+/// What is started as it is, of whatever version, and the Debian package that brings it: the log's server, a browser,
+/// what the documents type in, how the tests signal a process of theirs, and where their clients come from. Not listed
+/// is what every Debian has (bash, util-linux).
+const PROGRAMS: [(&str, &[&str]); 6] = [
+    ("redis-server", &["redis-server"]),
+    ("chromium", &["chromium"]),
+    ("curl", &["curl"]),
+    ("openssl", &["openssl"]),
+    ("kill", &["procps"]),
+    ("npm", &["npm"]),
+];
+
 /// Something that is not there, and how to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Missing {
@@ -35,9 +47,8 @@ struct Missing {
 /// What was found on the machine.
 #[derive(Debug, Clone, Default)]
 struct Found {
-    redis_server: bool,
-    chromium: bool,
-    npm: bool,
+    /// Of [`PROGRAMS`].
+    programs: Vec<&'static str>,
     /// What `node --version` prints.
     node: Option<String>,
 }
@@ -86,10 +97,9 @@ fn programs(root: &Path, install: Install) -> Result<()> {
 }
 
 fn look(root: &Path) -> Found {
+    let names = PROGRAMS.map(|(name, _)| name).into_iter();
     Found {
-        redis_server: find("redis-server").is_some(),
-        chromium: find("chromium").is_some(),
-        npm: find("npm").is_some(),
+        programs: names.filter(|name| find(name).is_some()).collect(),
         node: output_of(program(root, "node", &["--version"])).ok(),
     }
 }
@@ -103,15 +113,14 @@ fn shortfall(found: &Found) -> Vec<Missing> {
             remedy: remedy.to_owned(),
         });
     };
-    if !found.redis_server {
-        lack(
-            "redis-server",
-            &["redis-server"],
-            "apt-get install redis-server",
-        );
-    }
-    if !found.chromium {
-        lack("chromium", &["chromium"], "apt-get install chromium");
+    for (name, packages) in PROGRAMS {
+        if !found.programs.contains(&name) {
+            lack(
+                name,
+                packages,
+                &format!("apt-get install {}", packages.join(" ")),
+            );
+        }
     }
     match found.node.as_deref() {
         None => lack("node", &["nodejs"], "apt-get install nodejs"),
@@ -121,9 +130,6 @@ fn shortfall(found: &Found) -> Vec<Missing> {
             "Debian 13 has it as nodejs; elsewhere take it from nodejs.org",
         ),
         Some(_) => {}
-    }
-    if !found.npm {
-        lack("npm", &["npm"], "apt-get install npm");
     }
     missing
 }
@@ -247,9 +253,7 @@ mod tests {
 
     fn all() -> Found {
         Found {
-            redis_server: true,
-            chromium: true,
-            npm: true,
+            programs: PROGRAMS.map(|(name, _)| name).to_vec(),
             node: Some("v20.19.2\n".to_owned()),
         }
     }
@@ -263,12 +267,20 @@ mod tests {
     fn everything_that_is_missing_is_named_with_its_package() {
         let missing = shortfall(&Found::default());
         let packages: Vec<_> = missing.iter().flat_map(|m| m.packages).copied().collect();
-        assert_eq!(packages, ["redis-server", "chromium", "nodejs", "npm"]);
-        let text = complaint(&missing);
-        assert!(
-            text.contains("chromium: apt-get install chromium"),
-            "{text}"
+        assert_eq!(
+            packages,
+            [
+                "redis-server",
+                "chromium",
+                "curl",
+                "openssl",
+                "procps",
+                "npm",
+                "nodejs"
+            ]
         );
+        let text = complaint(&missing);
+        assert!(text.contains("kill: apt-get install procps"), "{text}");
     }
 
     #[test]

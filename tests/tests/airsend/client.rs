@@ -79,8 +79,8 @@ impl Rtm {
         Ok(client)
     }
 
-    /// A user's new client that hears all of these channels: memberships come to users a moment after
-    /// a channel was made, and presence is only for those who are there.
+    /// A user's new client that hears all of these channels, as it shows: presence is only for those
+    /// who are there.
     pub(crate) async fn watcher(
         backend: &Backend,
         at: usize,
@@ -188,11 +188,11 @@ impl Rtm {
         Ok(frame)
     }
 
-    /// The next frame that is not about presence, nor about a channel that is new.
+    /// The next frame that is not about presence.
     pub(crate) async fn hear(&mut self) -> Result<Value> {
         loop {
             let frame = self.next().await?;
-            if !is_presence(&frame) && frame["event"] != "channel.create" {
+            if !is_presence(&frame) {
                 return Ok(frame);
             }
         }

@@ -26,19 +26,12 @@ impl Cluster {
     /// Starts it; `options` are all lines of `[adapters.burokratt]`.
     pub(crate) async fn with(options: &str) -> Result<Self> {
         let redis = RedisServer::builder().append_only().start().await?;
-        let mounts = [PortLease::take()?, PortLease::take()?];
-        let config = |mount: &PortLease| {
+        let config = |mount| {
             format!(
-                "[adapters.burokratt]\n{options}\n[adapters.burokratt.mount]\nlisten = \"{}\"\n",
-                mount.address()
+                "[adapters.burokratt]\n{options}\n[adapters.burokratt.mount]\nlisten = \"{mount}\"\n"
             )
         };
-        let url = redis.url();
-        let arguments = ["--redis", url.as_str()];
-        let instances = [
-            Instance::start(&arguments, &config(&mounts[0])).await?,
-            Instance::start(&arguments, &config(&mounts[1])).await?,
-        ];
+        let (instances, mounts) = Instance::mounted(&["--redis", &redis.url()], config).await?;
         Ok(Self {
             redis,
             instances,

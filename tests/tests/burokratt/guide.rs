@@ -1,100 +1,37 @@
 //! `docs/burokratt.md`, followed from an empty folder; its page in Chromium, through a restart of the hub.
 
-use std::path::Path;
-use std::process::Stdio;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tidings_testkit::servers::{PortLease, RedisServer, wait_for};
-use tidings_tests::instance::binary;
-use tidings_tests::{SOON, http};
-use tokio::process::{Child, Command};
+use tidings_testkit::servers::{PortLease, RedisServer};
+use tidings_tests::Guide;
 
 use crate::client::Client;
 
-/// What stands between a fence of this language and its end, in order.
-fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("```{language}\n");
-    let parts = document.split(fence.as_str()).skip(1);
-    parts
-        .filter_map(|part| part.split("\n```").next())
-        .collect()
-}
-
-/// The guide in a folder of its own.
-struct Guide {
-    folder: TempDir,
-    path: String,
-    serve: String,
-    native: PortLease,
-}
-
-impl Guide {
-    fn shell(&self, script: &str) -> Command {
-        let mut command = Command::new("bash");
-        command
-            .args(["-euo", "pipefail", "-c", script])
-            .env("PATH", &self.path)
-            .env("TIDINGS_SERVER__LISTEN", self.native.address().to_string())
-            .current_dir(self.folder.path())
-            .kill_on_drop(true);
-        command
-    }
-
-    async fn serve(&self) -> Result<Child> {
-        // Without a shell in between, which would outlive its end.
-        let hub = self
-            .shell(&format!("exec {}", self.serve))
-            .stderr(Stdio::null())
-            .spawn()?;
-        wait_for("the hub to be ready", SOON, || async {
-            let answer = http::send(self.native.address(), "GET", "/readyz", &[], "").await?;
-            ensure!(answer.status == 200, "{:?}", answer.body);
-            Ok(())
-        })
-        .await?;
-        Ok(hub)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guide_leads_to_a_chat_that_survives_a_restart() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let redis = RedisServer::start().await?;
     let (mount, native) = (PortLease::take()?, PortLease::take()?);
-    let document = std::fs::read_to_string(root.join("docs/burokratt.md"))?;
-    let document = document
-        .replace("127.0.0.1:8083", &mount.address().to_string())
-        .replace("redis://127.0.0.1:6379", &redis.url());
-    let commands = blocks(&document, "console");
-    let [serve, conversation] = commands[..] else {
-        anyhow::bail!("serve and a conversation: {commands:?}");
+    let addresses = [
+        ("127.0.0.1:8083", mount.address().to_string()),
+        ("redis://127.0.0.1:6379", redis.url()),
+    ];
+    let guide = Guide::open("burokratt.md", &addresses)?;
+    let [serve, conversation] = guide.blocks("console")[..] else {
+        bail!("serve and a conversation");
     };
-    let program = binary()?;
-    let program = program.parent().context("the binary's folder")?.display();
-    let guide = Guide {
-        folder: TempDir::new()?,
-        path: format!("{program}:{}", std::env::var("PATH")?),
-        serve: serve.to_owned(),
-        native,
-    };
-    std::fs::create_dir(guide.folder.path().join("config"))?;
-    let config = blocks(&document, "toml")[0];
-    std::fs::write(guide.folder.path().join("config/burokratt.toml"), config)?;
-    let mut hub = guide.serve().await?;
+    guide.save("toml", "config/burokratt.toml")?;
+    let mut hub = guide.serve(serve, &native, &[]).await?;
 
     // From a terminal; curl ends with 28 when its time is over, as it should here.
     let script = format!("{conversation} || [ $? = 28 ]");
-    let output = guide.shell(&script).output().await?;
-    let printed = String::from_utf8_lossy(&output.stdout);
+    let printed = guide.run(&script).await?;
     for part in [
         "retry: ",
         r#""content":"Hello""#,
         r#""content":"Good day""#,
         "event: ready",
     ] {
-        ensure!(printed.contains(part), "{part} is missing: {output:?}");
+        ensure!(printed.contains(part), "{part} is missing: {printed}");
     }
 
     let mut browser = Client::chromium(PortLease::take()?).await?;
@@ -104,7 +41,7 @@ async fn the_guide_leads_to_a_chat_that_survives_a_restart() -> Result<()> {
     for side in ["visitor", "agent"] {
         browser.see(side, "#line", "connecting").await?;
     }
-    hub = guide.serve().await?;
+    hub = guide.serve(serve, &native, &[]).await?;
     for side in ["visitor", "agent"] {
         browser.see(side, "#line", "connected").await?;
     }

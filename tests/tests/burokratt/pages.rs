@@ -1,5 +1,7 @@
 //! Pages in Chromium on an origin of their own: contract §6, the rows K.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidings_testkit::servers::{PortLease, TcpProxy};
@@ -11,11 +13,14 @@ use crate::gate::Gate;
 /// What browsers are told to wait; each a fifth more or less (contract §4.2).
 const RETRY_MS: u64 = 1_000;
 
+/// Short, so that a silent stream has several of them (contract §4.5).
+const HEARTBEAT_MS: u64 = 300;
+
 /// The hub with one page's origin on its list, and Chromium with that page.
 async fn start() -> Result<(Cluster, Client)> {
     let origin = PortLease::take()?;
     let options = format!(
-        "retry = \"{RETRY_MS}ms\"\norigins = [\"http://{}\"]",
+        "retry = \"{RETRY_MS}ms\"\nheartbeat = \"{HEARTBEAT_MS}ms\"\norigins = [\"http://{}\"]",
         origin.address()
     );
     let cluster = Cluster::start(&options).await?;
@@ -86,6 +91,9 @@ async fn drops(cluster: &Cluster, page: &mut Client) -> Result<()> {
     page.ready("dropped").await?;
     cluster.say(0, &chat, "first").await?;
     page.hears("dropped", "first").await?;
+    // Two heartbeats, of which a page sees nothing: were they to move its place, the next message would be lost.
+    page.listen(Duration::from_millis(5 * HEARTBEAT_MS / 2))
+        .await?;
     proxy.cut().await?;
     let away = page.about("error", "dropped").await?;
     proxy.heal().await?;
@@ -108,18 +116,33 @@ async fn drops(cluster: &Cluster, page: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// K03.
+/// K03, and of K02 what the browser asks: its place in a header, without a preflight.
 async fn cut_inside_a_frame(cluster: &Cluster, page: &mut Client) -> Result<()> {
     let gate = Gate::start(cluster.address(1)).await?;
     let chat = cluster.chat(0).await?;
     page.open("cut", &gate.url(&stream(&chat))).await?;
     page.ready("cut").await?;
+    cluster.say(1, &chat, "whole").await?;
+    let place = page.hears("cut", "whole").await?;
     gate.break_behind("in two pieces");
     cluster.say(0, &chat, "in two pieces").await?;
     page.hears("cut", "in two pieces").await?;
     ensure!(gate.has_broken(), "it was never cut");
     page.ready("cut").await?;
-    ensure!(page.contents("cut")? == ["in two pieces"]);
+    ensure!(page.contents("cut")? == ["whole", "in two pieces"]);
+    let asked = gate.asked();
+    let [first, again] = &asked[..] else {
+        anyhow::bail!("two requests, {asked:?}");
+    };
+    ensure!(
+        first.starts_with("GET ") && again.starts_with("GET "),
+        "{asked:?}"
+    );
+    let header = format!("last-event-id: {place}\r\n");
+    ensure!(
+        !first.contains("last-event-id") && again.contains(&header),
+        "{again}"
+    );
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tidings_testkit::servers::PortLease;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -23,7 +24,11 @@ struct Tim {
 
 impl Tim {
     async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0".parse()?).await
+    }
+
+    async fn start_at(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let known: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
         let shared = known.clone();
@@ -186,5 +191,53 @@ async fn a_session_that_ends_while_its_instance_dies_is_refused_by_the_next() ->
     tim.forget("chatJwt=user");
     client.event("user", "session_expired").await?;
     client.until("error", |line| line["closed"] == true).await?;
+    Ok(())
+}
+
+/// TIM cannot be reached: nobody is refused for good. Whoever comes is told when to come back, and does; who is there
+/// stays; what is posted is answered with 503.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_tim_is_away_comes_back_by_himself() -> Result<()> {
+    let place = PortLease::take()?;
+    let tim = Tim::start_at(place.address()).await?;
+    let options = format!(
+        "auth = \"tim\"\ntim_url = \"http://{}\"\ntim_cache = \"0s\"\nrecheck = \"1s\"\nretry = \"200ms\"",
+        place.address()
+    );
+    let cluster = Cluster::with(&options).await?;
+    let chat = cluster.chat(0).await?;
+    let known = json!({"chatId": chat});
+    tim.vouch("chatJwt=user", &known);
+    let url = format!("{}/sse/get-new-messages?chatId={chat}", cluster.hub(1));
+    let mut there = Client::with_cookie("chatJwt=user")?;
+    there.open("there", &url).await?;
+    there.ready("there").await?;
+    drop(tim);
+
+    let mut comes = Client::with_cookie("chatJwt=user")?;
+    comes.open("comes", &url).await?;
+    for _ in 0..3 {
+        let error = comes.about("error", "comes").await?;
+        ensure!(error["closed"] == false, "{error}");
+    }
+    let headers = [
+        ("content-type", "application/json"),
+        ("cookie", "chatJwt=user"),
+    ];
+    let post = async |text: &str| {
+        let body = said(&chat, text).to_string();
+        http::send(cluster.address(0), "POST", "/post-message", &headers, body).await
+    };
+    let answer = post("unheard").await?;
+    ensure!(answer.status == 503, "{} {:?}", answer.status, answer.body);
+    ensure!(there.count("error") == 0, "{:?}", there.last());
+
+    let tim = Tim::start_at(place.address()).await?;
+    tim.vouch("chatJwt=user", &known);
+    comes.ready("comes").await?;
+    let answer = post("heard").await?;
+    ensure!(answer.status == 200, "{} {:?}", answer.status, answer.body);
+    comes.hears("comes", "heard").await?;
+    there.hears("there", "heard").await?;
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Pages that behave as the widgets of 2026 and 2023 do: contract §6, K08, K09, K11, F01, F02, E01–E04.
+//! Pages that behave as the widgets of 2026 and 2023 do: contract §6, K08, K09, K11, K14, F01, F02, E01–E04.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidings_testkit::servers::{PortLease, TcpProxy};
 
-use crate::client::Client;
+use crate::client::{Client, data};
 use crate::cluster::Cluster;
 
 async fn start() -> Result<(Cluster, Client)> {
@@ -125,6 +125,46 @@ async fn two_tabs_of_three_streams_live_on_six_connections() -> Result<()> {
             list.await?;
         }
     }
+    Ok(())
+}
+
+/// K14: a page that goes says so with a beacon, which is text; one that was only loaded anew takes it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beacon_ends_the_chat_of_a_page_that_went() -> Result<()> {
+    let (cluster, mut page) = start().await?;
+    let (gone, back) = (cluster.chat(0).await?, cluster.chat(1).await?);
+    for chat in [&gone, &back] {
+        let path = format!("/sse/get-new-messages?chatId={chat}");
+        page.open(chat, &format!("{}{path}", cluster.hub(1)))
+            .await?;
+        page.ready(chat).await?;
+    }
+    let beacon = |path: &str, body: Value| {
+        let url = format!("{}/{path}", cluster.hub(0));
+        json!({"do": "beacon", "url": url, "body": body.to_string()})
+    };
+    for chat in [&gone, &back] {
+        let adds = beacon(
+            "add-chat-to-termination-queue",
+            json!({"chatId": chat, "timeout": 2}),
+        );
+        let line = page.perform(adds, "adds").await?;
+        ensure!(line["sent"] == true, "{line}");
+    }
+    let removes = beacon(
+        "remove-chat-from-termination-queue",
+        json!({"chatId": back}),
+    );
+    page.perform(removes, "removes").await?;
+    let last = data(&page.event(&gone, "message").await?)?;
+    ensure!(
+        last["event"] == "CLIENT_LEFT_FOR_UNKNOWN_REASONS" && last["authorRole"] == "end-user",
+        "{last}"
+    );
+    // The other's time passes as well.
+    page.listen(std::time::Duration::from_secs(2)).await?;
+    cluster.say(0, &back, "I am back").await?;
+    page.hears(&back, "I am back").await?;
     Ok(())
 }
 

@@ -91,25 +91,17 @@ impl Cluster {
             false => String::new(),
         };
         let redis = RedisServer::start().await?;
-        let mounts = [PortLease::take()?, PortLease::take()?];
-        let config = |mount: &PortLease| {
+        let config = |mount| {
             format!(
                 "[adapters.cardsavr]\n{options}\n{PEOPLE}\n\
-                 [adapters.cardsavr.mount]\nlisten = \"{}\"\n{shown}",
-                mount.address()
+                 [adapters.cardsavr.mount]\nlisten = \"{mount}\"\n{shown}"
             )
         };
-        let url = redis.url();
-        let arguments = ["--redis", url.as_str()];
-        let (a, b) = (config(&mounts[0]), config(&mounts[1]));
-        let (a, b) = tokio::try_join!(
-            Instance::start(&arguments, &a),
-            Instance::start(&arguments, &b)
-        )?;
+        let (instances, mounts) = Instance::mounted(&["--redis", &redis.url()], config).await?;
         let balancer = Balancer::start(vec![mounts[0].address(), mounts[1].address()]).await?;
         Ok(Self {
             redis,
-            instances: [a, b],
+            instances,
             mounts,
             balancer,
             folder,

@@ -106,25 +106,21 @@ struct Hub {
 
 async fn hub(options: &str) -> Result<Hub> {
     let redis = RedisServer::start().await?;
-    let mounts = [PortLease::take()?, PortLease::take()?];
-    let config = |mount: &PortLease| {
+    // What `--dev` opens besides is at ports that may be somebody else's here.
+    let others = ["zaikio", "airsend", "burokratt"]
+        .map(|name| format!("[adapters.{name}.mount]\nlisten = \"127.0.0.1:0\"\n"))
+        .concat();
+    let config = |mount| {
         format!(
-            "[adapters.cardsavr]\n{options}\n[adapters.cardsavr.mount]\nlisten = \"{}\"\n\
-             [adapters.zaikio.mount]\nlisten = \"127.0.0.1:0\"\n",
-            mount.address()
+            "[adapters.cardsavr]\n{options}\n[adapters.cardsavr.mount]\nlisten = \"{mount}\"\n{others}"
         )
     };
-    let url = redis.url();
-    let arguments = ["--dev", "--redis", &url];
-    let (a, b) = (config(&mounts[0]), config(&mounts[1]));
-    let (a, b) = tokio::try_join!(
-        Instance::start(&arguments, &a),
-        Instance::start(&arguments, &b)
-    )?;
+    let arguments = ["--dev", "--redis", &redis.url()];
+    let (instances, mounts) = Instance::mounted(&arguments, config).await?;
     let balancer = Balancer::start(vec![mounts[0].address(), mounts[1].address()]).await?;
     Ok(Hub {
         _redis: redis,
-        _instances: [a, b],
+        _instances: instances,
         _mounts: mounts,
         balancer,
     })

@@ -52,21 +52,14 @@ impl Cluster {
             keygen(folder.path(), name, name).await?;
         }
         let redis = RedisServer::start().await?;
-        let mounts = [PortLease::take()?, PortLease::take()?];
         let keys = folder.path().join("issuer.json");
-        let config = |mount: &PortLease| {
+        let config = |mount| {
             format!(
                 "[adapters.zaikio]\njwks_file = {keys:?}\nleeway = \"0s\"\n{options}\n\
-                 [adapters.zaikio.mount]\nlisten = \"{}\"\n{APPS}",
-                mount.address()
+                 [adapters.zaikio.mount]\nlisten = \"{mount}\"\n{APPS}"
             )
         };
-        let url = redis.url();
-        let arguments = ["--redis", url.as_str()];
-        let instances = [
-            Instance::start(&arguments, &config(&mounts[0])).await?,
-            Instance::start(&arguments, &config(&mounts[1])).await?,
-        ];
+        let (instances, mounts) = Instance::mounted(&["--redis", &redis.url()], config).await?;
         Ok(Self {
             redis,
             instances,

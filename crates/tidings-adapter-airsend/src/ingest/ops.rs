@@ -77,9 +77,22 @@ impl Operation<'_> {
     /// Makes the way to a message, before it is there: whoever hears of it can react to it.
     async fn point(&self, message: u64, channel: u64) -> Result<(), Problem> {
         let lifetime = self.shared.settings.options.message_lifetime.0;
-        let ask = index::Ask::point(channel, lifetime);
         let id = keys::message_index(message);
-        match self.ask(index::command(&id, &ask)).await? == json!(channel) {
+        let point = index::command(&id, &index::Ask::point(channel, lifetime));
+        let leads = self.ask(point.clone()).await?;
+        if leads == json!(channel) {
+            return Ok(());
+        }
+        // It may lead to where the message was refused, or is deleted: then it leads here from now on.
+        let to = leads.as_u64().ok_or(Refusal::Exists)?;
+        let there = vec![keys::message(to, message)];
+        let there = self.shared.hub.load(&keys::channel_key(to), there).await?;
+        if there.into_iter().flatten().next().is_some() {
+            return Err(Refusal::Exists.into());
+        }
+        self.ask(index::command(&id, &index::Ask::Drop { to }))
+            .await?;
+        match self.ask(point).await? == json!(channel) {
             true => Ok(()),
             false => Err(Refusal::Exists.into()),
         }

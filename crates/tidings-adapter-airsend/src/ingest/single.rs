@@ -96,9 +96,7 @@ impl Making {
                 let mut action = given.all().clone();
                 action.insert("id".into(), id.into());
                 action.insert("channel_id".into(), channel.into());
-                for name in ["updated_on", "updated_by"] {
-                    action.entry(name).or_insert(Value::Null);
-                }
+                complete(&mut action, self.seed)?;
                 let payload = json!({ "action": action, "channel_id": channel });
                 self.tell(channel, op, payload, json!({ "action_id": id }), None)
             }
@@ -332,8 +330,9 @@ impl<'a> Passed<'a> {
         if event == NOTICE || event.starts_with("tidings.") {
             return Err(Problem::bad("`event` is not yours"));
         }
-        let payload = data.any("payload")?.clone();
-        let retained = data.maybe("retained", Fields::flag)?.unwrap_or(true);
+        let payload = Value::Object(data.object("payload")?.all().clone());
+        let retained =
+            data.maybe("retained", Fields::flag)?.unwrap_or(true) && !is_live_only(event);
         if !retained && to_json(&payload).len() > FLASH_BYTES_MAX {
             let words = "`payload` of what is not retained has at most 65536 bytes";
             return Err(Problem::bad(words));
@@ -345,6 +344,40 @@ impl<'a> Passed<'a> {
             except: data.maybe("except_user_id", Fields::id)?,
         })
     }
+}
+
+/// Events that are never replayed, whoever sends them (contract §1.7).
+fn is_live_only(event: &str) -> bool {
+    matches!(
+        event,
+        "chat.userTyping" | "user.online" | "user.offline" | "pong"
+    ) || event.starts_with("system.")
+}
+
+/// What every Action object has, if the backend does not say it (contract §2). The seed begins with
+/// the time, and is the same for every try.
+fn complete(action: &mut Map<String, Value>, seed: u64) -> Result<(), Problem> {
+    let made = json!({
+        "action_name": "",
+        "action_desc": "",
+        "action_type": 0,
+        "action_status": 0,
+        "due_on": null,
+        "created_on": objects::on(seed / 4096 / 1000),
+        "created_by": 0,
+        "updated_on": null,
+        "updated_by": null,
+    });
+    for name in ["created_by", "updated_by"] {
+        if let Some(by) = action.get_mut(name).filter(|by| !by.is_null()) {
+            let id = objects::id(by).ok_or_else(|| Problem::bad(format!("`{name}` is no id")))?;
+            *by = id.into();
+        }
+    }
+    for (name, value) in made.as_object().into_iter().flatten() {
+        action.entry(name.clone()).or_insert(value.clone());
+    }
+    Ok(())
 }
 
 /// What the hub derives is not the backend's to set; numbers that came as texts become numbers.

@@ -30,7 +30,31 @@ fn arrive(connection: u8, finger_print: u8, instance: u8) -> Ask {
         finger_print: format!("f{finger_print}"),
         generation: 0,
         incarnation: incarnation(instance).to_string(),
+        again: false,
     })
+}
+
+/// A connection comes with another token while it is there; or what was asked of it arrives late.
+#[test]
+fn a_refresh_brings_nobody_back() {
+    let mut shelf = shelf(Duration::ZERO);
+    let refresh = || match arrive(1, 2, 0) {
+        Ask::Arrive(arrival) => Ask::Arrive(Arrival {
+            again: true,
+            ..arrival
+        }),
+        other => other,
+    };
+    ask(&mut shelf, &arrive(1, 1, 0));
+    assert!(matches!(ask(&mut shelf, &refresh()), Answer::Done(_)));
+    assert_eq!(presence(&shelf).connections[0].finger_print, "f2");
+    ask(&mut shelf, &depart(1));
+    assert_eq!(
+        ask(&mut shelf, &refresh()),
+        Answer::Refused(Refusal::Revoked)
+    );
+    let left = presence(&shelf);
+    assert!(!left.online && left.connections.is_empty(), "{left:?}");
 }
 
 fn depart(connection: u8) -> Ask {

@@ -98,7 +98,7 @@ impl Connection {
             "connection_id": self.origin.connection,
             "resumed": resumed,
             "gap": gap,
-            "last_event_id": follow.cursor().print(),
+            "last_event_id": follow.cursor().print(&self.origin.tokens.seal),
             "ping_interval_s": settings.ping.as_secs(),
             "retention_s": settings.retention_s,
         });
@@ -111,6 +111,7 @@ impl Connection {
             finger_print: grant.finger_print.clone(),
             generation: grant.generation,
             incarnation: self.origin.incarnation.clone(),
+            again: matches!(self.stage, Stage::Live),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::objects::id;
 /// Bytes of an emoji.
 const EMOJI_BYTES_MAX: usize = 64;
 
-/// Bytes of a `cid`.
-const CID_BYTES_MAX: usize = 64;
+/// Characters of a `cid` (contract §1.7).
+const CID_CHARS_MAX: usize = 64;
 
 /// Not JSON, not an object, or `command` is no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(crate) fn parse(text: &str) -> Result<(Parsed, Option<Value>), Malformed> {
         .and_then(Value::as_str)
         .ok_or(Malformed)?;
     let cid = object.get("cid").filter(|cid| match cid {
-        Value::String(text) => text.len() <= CID_BYTES_MAX,
+        Value::String(text) => text.chars().count() <= CID_CHARS_MAX,
         other => other.is_number(),
     });
     let name = match command {

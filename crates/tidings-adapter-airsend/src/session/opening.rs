@@ -115,7 +115,12 @@ impl Connection {
             return self.live(false, actions);
         }
         let mut follow = Follow::new(grant.user, self.origin.placing.clone());
-        let cursor = opening.auth.resume.as_deref().and_then(Cursor::parse);
+        let seal = &self.origin.tokens.seal;
+        let cursor = opening
+            .auth
+            .resume
+            .as_deref()
+            .and_then(|text| Cursor::parse(text, seal));
         let good = cursor.is_some_and(|cursor| follow.resume(&cursor, &view, actions));
         if !good {
             opening.gap = true;

@@ -260,6 +260,7 @@ fn a_late_member_hears_what_he_missed() {
         finger_print: "f".into(),
         generation: 0,
         incarnation: format!("{:032x}", 1),
+        again: false,
     };
     ask(&mut shelf, &Ask::Arrive(arrival));
     ask(&mut shelf, &joined(11, "n"));
@@ -289,6 +290,7 @@ fn revoked_tokens_are_of_an_earlier_generation() {
             finger_print: format!("f{generation}"),
             generation,
             incarnation: format!("{:032x}", 1),
+            again: false,
         })
     };
     assert!(matches!(ask(&mut shelf, &arrive(0)), Answer::Done(_)));

@@ -437,8 +437,10 @@ async fn events_to_single_users() -> Result<()> {
     for client in &mut clients {
         client.expect_nothing().await?;
     }
-    let long = json!({"event": "x", "payload": "x".repeat(70_000), "audience": {"user_ids": [1]}, "retained": false});
+    let long = json!({"event": "x", "payload": {"x": "x".repeat(70_000)}, "audience": {"user_ids": [1]}, "retained": false});
     ensure!(refused(a, "event.emit", long).await? == 400);
+    let text = json!({"event": "x", "payload": "x", "audience": {"user_ids": [1]}});
+    ensure!(refused(a, "event.emit", text).await? == 400);
     let many = json!({"event": "x", "payload": {}, "audience": {"user_ids": (1..=1001).collect::<Vec<_>>()}});
     ensure!(refused(a, "event.emit", many).await? == 400);
     Ok(())

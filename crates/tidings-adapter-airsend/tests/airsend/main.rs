@@ -7,4 +7,5 @@ mod crowd;
 mod ending;
 mod exam;
 mod opening;
+mod operations;
 mod returning;

@@ -12,7 +12,11 @@ use crate::common::*;
 /// C01–C04: who may connect, and with what.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_and_connect() -> Result<()> {
-    let cluster = cluster(|options| options.connects_per_minute = 4).await?;
+    let cluster = cluster(|options| {
+        options.connects_per_minute = 5;
+        options.ws_endpoints = vec!["wss://b.example:8443".into()];
+    })
+    .await?;
     let at = cluster.instance(0).address();
     users(at, 1).await?;
     let form = |body: &str| {
@@ -28,6 +32,28 @@ async fn login_and_connect() -> Result<()> {
         let answer = send(at, &form(body)).await?;
         ensure!(answer.status == status, "{body}: {}", answer.text());
         ensure!(parsed(&answer)["meta"]["ok"] == false, "{}", answer.text());
+    }
+    // JSON will do as well.
+    let object = |body: &str| {
+        Request::post("/api/v1/user.login", body.to_owned())
+            .header("content-type", "application/json")
+    };
+    for (body, status) in [
+        (
+            r#"{"user":"u1@example.com","password":"secret","remember_me":true}"#,
+            200,
+        ),
+        (r#"{"user":"u1@example.com","password":"wrong"}"#, 401),
+        (r#"{"user":"u1@example.com","password":7}"#, 422),
+        (r#"{"user":"u1@example.com"}"#, 422),
+        ("[]", 400),
+    ] {
+        let answer = send(at, &object(body)).await?;
+        ensure!(answer.status == status, "{body}: {}", answer.text());
+        let answer = parsed(&answer);
+        ensure!(answer["meta"]["ok"] == (status == 200), "{answer}");
+        ensure!(answer["token"].is_string() == (status == 200), "{answer}");
+        ensure!(answer["user"]["id"].is_u64() == (status == 200), "{answer}");
     }
     let bearer = login(at, 1).await?;
     let connect = |bearer: &str, query: &str| {
@@ -68,6 +94,12 @@ async fn login_and_connect() -> Result<()> {
             .await?
             .status
             == 404
+    );
+    let wanted = connect(&bearer, "?rtm_endpoint=wss%3A%2F%2Fb.example%3A8443%2F");
+    let answer = parsed(&send(at, &wanted).await?);
+    ensure!(
+        answer["rtm"]["ws_endpoint"] == "wss://b.example:8443",
+        "{answer}"
     );
     let answer = send(at, &connect(&bearer, "")).await?;
     ensure!(
@@ -139,10 +171,11 @@ async fn a_conversation() -> Result<()> {
     users(a, 3).await?;
     channel(a, 11, &[1, 2]).await?;
     let mut one = Rtm::user(a, 1).await?;
+    let mut again = Rtm::user(b, 1).await?;
     let mut two = Rtm::user(b, 2).await?;
     let mut stranger = Rtm::user(b, 3).await?;
     post(a, 11, 1, "hello").await?;
-    for client in [&mut one, &mut two] {
+    for client in [&mut one, &mut again, &mut two] {
         let message = client.expect_text("hello").await?;
         for field in [
             "id",
@@ -173,7 +206,11 @@ async fn a_conversation() -> Result<()> {
         }
     }
     one.say(&json!({"command": "ws_ping"})).await?;
-    ensure!(one.next().await? == json!({"event": "pong"}));
+    ensure!(one.hear().await? == json!({"event": "pong"}));
+    // C16: there, and nowhere else.
+    for client in [&mut one, &mut again, &mut two, &mut stranger] {
+        client.expect_nothing().await?;
+    }
     one.say(&json!({"command": "ws_ephemeral_typing", "channel_id": "11", "user_email": "x@y", "cid": 1})).await?;
     let ack = one.expect("system.ack").await?;
     ensure!(ack == json!({"cid": 1, "ok": true}), "{ack}");
@@ -182,7 +219,7 @@ async fn a_conversation() -> Result<()> {
         typing["channel_id"] == 11 && typing["user"]["id"] == 1,
         "{typing}"
     );
-    for client in [&mut one, &mut two, &mut stranger] {
+    for client in [&mut one, &mut again, &mut two, &mut stranger] {
         client.expect_nothing().await?;
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! Resuming, presence, pings and killed instances (S, R, P, F).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidings_adapter::jwt::Unverified;
 use tidings_adapter_airsend::Span;
-use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
+use tidings_testkit::adapter_exam::{Cluster, Fault, Logs, Setup};
 
 use crate::common::*;
 
@@ -185,6 +186,58 @@ async fn pings_and_expiry() -> Result<()> {
         deaf.say(&json!({"command": "ws_ping"})).await.ok();
     }
     ensure!(deaf.expect_close().await? == 4011);
+    Ok(())
+}
+
+/// C21: a token that ends ends its connection then, and within an interval of the pings.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_ends_in_time() -> Result<()> {
+    let interval = Duration::from_secs(8);
+    let cluster = cluster(|options| {
+        options.ping = Span(interval);
+        options.login_lifetime = Span(Duration::from_secs(5));
+    })
+    .await?;
+    let at = cluster.instance(0).address();
+    users(at, 1).await?;
+    let token = ws_token(at, 1).await?;
+    let claims = Unverified::parse(&token, 8192)?.claims().clone();
+    let expiry = claims["expiry"].as_str().context("expiry")?;
+    let (_, ends) = expiry.split_once(' ').context("a day and a time")?;
+    let mut ends_s = 0;
+    for part in ends.split(':') {
+        ends_s = ends_s * 60 + part.parse::<u128>()?;
+    }
+    let mut client = Rtm::with(at, &token).await?;
+    ensure!(client.expect_close().await? == 4009);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    // By the time of day; had it been closed too early, this would be nearly a day.
+    let day = 86_400_000;
+    let after = (now.as_millis() % day + day - ends_s * 1000) % day;
+    ensure!(after <= interval.as_millis(), "{after} ms");
+    Ok(())
+}
+
+/// R02, F04: who goes while the log is away is offline when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_the_log_is_away_is_gone() -> Result<()> {
+    let cluster = cluster(|_| ()).await?;
+    let (a, b) = (cluster.instance(0).address(), cluster.instance(1).address());
+    people(a, 2).await?;
+    channel(a, 11, &[1, 2]).await?;
+    let mut watcher = Rtm::with(b, &minted(2)).await?;
+    let goes = Rtm::with(a, &minted(1)).await?;
+    while watcher.next().await?["payload"]["user"]["id"] != 1 {}
+    cluster.fault(Fault::Away);
+    drop(goes);
+    // What it said last has come to nothing by then.
+    ensure!(tokio::time::timeout(SILENCE, watcher.next()).await.is_err());
+    cluster.fault(Fault::None);
+    let frame = watcher.next().await?;
+    ensure!(
+        frame["event"] == "user.offline" && frame["payload"]["user"]["id"] == 1,
+        "{frame}"
+    );
     Ok(())
 }
 

@@ -49,7 +49,9 @@ impl Terms {
     pub(super) fn read(&self, status: u16, body: &[u8]) -> Result<Option<Claims>, ()> {
         match status {
             200..=299 => {}
-            400..=499 => return Ok(None),
+            // A no is one of these; what else there is (too many requests, another server at this
+            // address) says nothing about the cookie, and must not end every stream.
+            400 | 401 | 403 => return Ok(None),
             _ => return Err(()),
         }
         // Nothing at all is how TIM says no; what is not an object says nothing either.
@@ -159,6 +161,9 @@ mod tests {
             (chat.clone(), 200, "null", Standing::Over),
             (chat.clone(), 200, r#"{"chatId":7}"#, Standing::Over),
             (chat.clone(), 400, r#"{"chatId":"c1"}"#, Standing::Over),
+            (chat.clone(), 401, "", Standing::Over),
+            (chat.clone(), 404, "", Standing::Unknown),
+            (chat.clone(), 429, "", Standing::Unknown),
             (chat.clone(), 500, "", Standing::Unknown),
             (chat.clone(), 302, "", Standing::Unknown),
             (Wants::AnyChat, 200, r#"{"chatId":"c2"}"#, Standing::Good),

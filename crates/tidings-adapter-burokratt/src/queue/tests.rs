@@ -132,7 +132,7 @@ impl Shelf {
         }
     }
 
-    fn queue(&self) -> Queue {
+    fn queue(&self) -> Line {
         let ranked = self
             .ranks
             .iter()
@@ -148,7 +148,7 @@ impl Shelf {
             })
             .collect();
         entries.sort_by_key(|one| (one.rank, one.key.id.clone()));
-        Queue::of(&entries)
+        Line::of(&entries, Waits::default())
     }
 }
 
@@ -208,10 +208,10 @@ proptest! {
             for (number, channel) in channels.iter().enumerate() {
                 let place = plain.iter().position(|(_, one)| *one == number);
                 let place = place.map_or(0, |at| at as u64 + 1);
-                prop_assert_eq!(queue.position(channel.as_str()), place);
+                prop_assert_eq!(queue.place(channel.as_str()), place);
             }
             prop_assert_eq!(shelf.claims.len(), claims);
-            prop_assert_eq!(queue.ids().count(), plain.len());
+            prop_assert_eq!(queue.places.len(), plain.len());
         }
     }
 }

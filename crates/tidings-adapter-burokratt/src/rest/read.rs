@@ -3,25 +3,18 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tidings_adapter::Listed;
 use tidings_adapter::axum::extract::{Request, State};
 use tidings_adapter::axum::response::Response;
-use tidings_adapter::bytes::Bytes;
 use tidings_adapter::http::HeaderValue;
 
 use super::{answered, any_chat, own_chat};
 use crate::Shared;
 use crate::answer::{NO_CHAT, Refusal, ok};
 use crate::auth::{Need, authorize};
-use crate::keys::{self, Channel};
-use crate::objects::{self, data, parse_time, with_small_chatid};
+use crate::keys::Channel;
+use crate::objects::{data, parse_time, with_small_chatid};
 use crate::params::{CHAT_ID, CHAT_OR_ID, Params, Takes};
 use crate::{chat, health, messages, queue};
-
-/// Chats of one list.
-const ACTIVE_MAX: usize = 10_000;
 
 type Asked = State<Arc<Shared>>;
 
@@ -40,7 +33,7 @@ async fn accept_messages(
 ) -> Result<Response, Refusal> {
     let (channel, _) = asked_chat(shared, request, agent).await?;
     let found = all_messages(shared, &channel).await?;
-    let mut answer = ok(data("cs_get_messages_by_chat_id", &found.print()));
+    let mut answer = ok(found.answer());
     // Whoever opens a stream from here misses nothing.
     if let Ok(end) = HeaderValue::from_str(&found.end.to_string()) {
         answer.headers_mut().insert("x-last-event-id", end);
@@ -108,7 +101,7 @@ async fn accept_chat(shared: &Shared, request: Request) -> Result<Response, Refu
     let (headers, params) = Params::read(request, Takes::Json).await?;
     let channel = own_chat(shared, &headers, &params, &["id", "chatId", "chatid"]).await?;
     let record = chat::load(&shared.hub, &channel).await?.ok_or(NO_CHAT)?;
-    Ok(ok(data("get_chat_by_id", &record.print())))
+    Ok(ok(record.answer()))
 }
 
 pub(super) async fn active(State(shared): Asked, request: Request) -> Response {
@@ -118,35 +111,8 @@ pub(super) async fn active(State(shared): Asked, request: Request) -> Response {
 async fn accept_active(shared: &Shared, request: Request) -> Result<Response, Refusal> {
     let (headers, _) = Params::read(request, Takes::Json).await?;
     authorize(shared, &headers, Need::Agent).await?;
-    let hub = &shared.hub;
-    let read = async || {
-        let listed = hub
-            .list(keys::record::CHAT, keys::index::ACTIVE, ACTIVE_MAX)
-            .await;
-        listed
-            .map(|listed| Bytes::from(data("get_all_active_chats", &print_chats(&listed.entries))))
-            .map_err(Arc::new)
-    };
-    match shared.active.get(read).await {
-        Ok(list) => Ok(ok(list)),
-        Err(error) => {
-            tracing::debug!(%error, "the active chats were not read");
-            Err(Refusal::Away)
-        }
-    }
-}
-
-/// The chats of index entries as a JSON list.
-fn print_chats(entries: &[Listed]) -> String {
-    #[derive(Deserialize)]
-    struct Document<'a> {
-        #[serde(borrow)]
-        chat: &'a RawValue,
-    }
-    messages::list(entries.iter().filter_map(|one| {
-        let document: Document<'_> = serde_json::from_slice(&one.record.document).ok()?;
-        Some(document.chat.get())
-    }))
+    let list = shared.lists.active(&shared.hub).await?;
+    Ok(ok(list))
 }
 
 pub(super) async fn health(State(shared): Asked, request: Request) -> Response {
@@ -156,9 +122,7 @@ pub(super) async fn health(State(shared): Asked, request: Request) -> Response {
 async fn accept_health(shared: &Shared, request: Request) -> Result<Response, Refusal> {
     Params::read(request, Takes::Json).await?;
     let board = health::load(&shared.hub).await?;
-    let names = shared.settings.components.iter();
-    let printed = board.print(names.map(|(name, _)| name.as_str()));
-    Ok(ok(data("set_healthz_response", &printed)))
+    Ok(ok(board.answer(&shared.settings)))
 }
 
 pub(super) async fn estimate(State(shared): Asked, request: Request) -> Response {
@@ -169,24 +133,17 @@ async fn accept_estimate(shared: &Shared, request: Request) -> Result<Response, 
     let (headers, params) = Params::read(request, Takes::Json).await?;
     let channel = params.maybe_channel(CHAT_ID)?;
     let hub = &shared.hub;
-    let position = match channel {
-        None => 0,
-        Some(channel) => {
-            authorize(shared, &headers, Need::Either(channel.clone())).await?;
-            let read = async || queue::load(hub).await.map(Arc::new).map_err(Arc::new);
-            let queue = shared.queue.get(read).await.map_err(|error| {
-                tracing::debug!(%error, "the queue was not read");
-                Refusal::Away
-            })?;
-            let position = queue.position(channel.as_str());
-            if position == 0 && !queue::is_known(hub, &channel).await? {
-                return Err(NO_CHAT);
-            }
-            position
-        }
-    };
+    if let Some(channel) = &channel {
+        authorize(shared, &headers, Need::Either(channel.clone())).await?;
+    }
+    let line = shared.lists.line(hub).await?;
+    let id = channel.as_ref().map_or("", Channel::as_str);
+    if let Some(channel) = &channel
+        && line.place(id) == 0
+        && !queue::is_known(hub, channel).await?
+    {
+        return Err(NO_CHAT);
+    }
     let terms = queue::Terms::of(&shared.settings);
-    let waits = queue::waits(hub).await?;
-    let seconds = waits.estimate(position, &terms, hub.now().unix_ms);
-    Ok(ok(objects::response(&objects::estimate(seconds, position))))
+    Ok(ok(line.answer(id, &terms, hub.now().unix_ms)))
 }

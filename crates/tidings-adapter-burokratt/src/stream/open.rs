@@ -145,6 +145,7 @@ fn come_back(pace: Pace) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(NO_CACHE));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 

@@ -1,9 +1,9 @@
 //! Where the values of streams come from: computed once per change and instance, however many watch.
 //!
-//! Each prints what the REST endpoint of its name answers. Who waits at which place is listed once for
-//! all; a chat's own place and estimate look into that.
+//! Each prints what the REST endpoint of its name answers, by the same function; only who shares a
+//! reading differs (`fresh.rs`). Who waits at which place is listed once for all; a chat's own place
+//! and estimate look into that.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::chat;
 use crate::health;
 use crate::keys::{self, Channel};
 use crate::messages;
-use crate::objects::{data, estimate, order, response};
+use crate::objects::order;
 use crate::options::Settings;
-use crate::queue::{self, Terms, Waits};
+use crate::queue::{self, Line, Terms};
 
 /// A chat's messages, by its id.
 pub(crate) const MESSAGES: &str = "burokratt.messages";
@@ -32,9 +32,6 @@ pub(crate) const ORDER: &str = "burokratt.order";
 pub(crate) const ESTIMATE: &str = "burokratt.estimate";
 /// The components.
 pub(crate) const HEALTH: &str = "burokratt.health";
-
-/// As many as a listing brings.
-const ACTIVE_MAX: usize = 10_000;
 
 /// The messages of a chat change by themselves only when one is an hour old, and are read whole each
 /// time: seldom is soon enough.
@@ -83,10 +80,7 @@ impl View for Messages {
     fn compute<'a>(&'a self, hub: &'a Hub, key: &'a str, _: &'a [ViewValue]) -> Computed<'a> {
         Box::pin(async move {
             let messages = messages::of_chat(hub, &channel(key)?).await?;
-            Ok(printed(data(
-                "cs_get_messages_by_chat_id",
-                &messages.print(),
-            )))
+            Ok(printed(messages.answer()))
         })
     }
 
@@ -109,7 +103,7 @@ impl View for Chat {
     fn compute<'a>(&'a self, hub: &'a Hub, key: &'a str, _: &'a [ViewValue]) -> Computed<'a> {
         Box::pin(async move {
             match chat::load(hub, &channel(key)?).await? {
-                Some(record) => Ok(printed(data("get_chat_by_id", &record.print()))),
+                Some(record) => Ok(printed(record.answer())),
                 // Forgotten while it was watched: what was said last stays.
                 None => Err(ViewError::Failed("there is no such chat".to_owned())),
             }
@@ -129,33 +123,7 @@ impl View for Active {
     }
 
     fn compute<'a>(&'a self, hub: &'a Hub, _: &'a str, _: &'a [ViewValue]) -> Computed<'a> {
-        Box::pin(async move {
-            let listed = hub
-                .list(keys::record::CHAT, keys::index::ACTIVE, ACTIVE_MAX)
-                .await?;
-            if !listed.complete {
-                tracing::warn!("more chats are active than are listed");
-            }
-            let records = listed.entries.iter();
-            let records = records.filter_map(|one| chat::Record::parse(&one.record.document));
-            let chats = messages::list(records.map(|record| record.print()));
-            Ok(printed(data("get_all_active_chats", &chats)))
-        })
-    }
-}
-
-/// The queue as derived views look into it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Line {
-    /// From 1.
-    places: HashMap<Arc<str>, u64>,
-    waits: Waits,
-}
-
-impl Line {
-    /// 0: it does not wait.
-    fn place(&self, id: &str) -> u64 {
-        self.places.get(id).copied().unwrap_or_default()
+        Box::pin(async move { Ok(printed(chat::active(hub).await?)) })
     }
 }
 
@@ -171,15 +139,7 @@ impl View for Queue {
     }
 
     fn compute<'a>(&'a self, hub: &'a Hub, _: &'a str, _: &'a [ViewValue]) -> Computed<'a> {
-        Box::pin(async move {
-            let (queue, waits) = tokio::try_join!(queue::load(hub), queue::waits(hub))?;
-            let places = (1..).zip(queue.ids()).map(|(place, id)| (id.into(), place));
-            let line = Line {
-                places: places.collect(),
-                waits,
-            };
-            Ok(ViewValue::new(line, Bytes::new()))
-        })
+        Box::pin(async move { Ok(ViewValue::new(queue::load(hub).await?, Bytes::new())) })
     }
 }
 
@@ -223,10 +183,8 @@ impl View for Estimate {
     /// Also with time: waits of long ago do not count.
     fn compute<'a>(&'a self, hub: &'a Hub, key: &'a str, inputs: &'a [ViewValue]) -> Computed<'a> {
         Box::pin(async move {
-            let line = line(inputs)?;
-            let place = line.place(key);
-            let seconds = line.waits.estimate(place, &self.0, hub.now().unix_ms);
-            Ok(printed(response(&estimate(seconds, place))))
+            let now_ms = hub.now().unix_ms;
+            Ok(printed(line(inputs)?.answer(key, &self.0, now_ms)))
         })
     }
 }
@@ -243,10 +201,6 @@ impl View for Health {
     }
 
     fn compute<'a>(&'a self, hub: &'a Hub, _: &'a str, _: &'a [ViewValue]) -> Computed<'a> {
-        Box::pin(async move {
-            let board = health::load(hub).await?;
-            let names = self.0.components.iter().map(|(name, _)| name.as_str());
-            Ok(printed(data("set_healthz_response", &board.print(names))))
-        })
+        Box::pin(async move { Ok(printed(health::load(hub).await?.answer(&self.0))) })
     }
 }

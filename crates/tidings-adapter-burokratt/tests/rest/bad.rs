@@ -264,6 +264,12 @@ async fn other_methods_and_paths() -> Result<()> {
         refused(&hub.send(0, &Request::get(path)).await?, 405)?;
         refused(&hub.send(0, &Request::new("DELETE", path)).await?, 405)?;
     }
+    // A path that is no text is refused in JSON, too.
+    refused(
+        &hub.send(0, &post("/channels/%ff/stream", &json!({})))
+            .await?,
+        404,
+    )?;
     for path in [
         "/",
         "/ruuter",

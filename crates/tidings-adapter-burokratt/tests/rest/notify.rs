@@ -42,6 +42,10 @@ async fn payloads_go_to_their_channels() -> Result<()> {
     ] {
         refused(&hub.post(0, "/bulk-notifications", &bad).await?, 400)?;
     }
+    let many = vec![json!({"channelId": "many", "payload": 1}); 1_001];
+    let many = json!({"operations": many});
+    refused(&hub.post(0, "/bulk-notifications", &many).await?, 413)?;
+    assert_eq!(hub.log("many").await?, []);
     // A chat's own messages are not among them.
     let chat = hub.chat().await?;
     let one = json!({"operations": [{"channelId": chat, "payload": {"type": "stream_chunk"}}]});

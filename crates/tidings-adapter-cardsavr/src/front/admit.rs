@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidings_adapter::axum::http::request::Parts;
 use tidings_adapter::bytes::Bytes;
-use tidings_adapter::http::HeaderMap;
 use tidings_adapter::http::header::COOKIE;
+use tidings_adapter::http::{HeaderMap, Method, StatusCode};
 
 use super::json;
 use super::reply::{Seal, Voice};
@@ -62,7 +62,14 @@ fn signature(headers: &HeaderMap) -> Option<Result<Signature<'_>, Refused>> {
 
 impl Signature<'_> {
     /// The path and query as they were signed, if they were, with this key.
+    ///
+    /// A GET has no body. What is signed has no separators: whoever recorded a GET could else move
+    /// the last digits of its nonce into a body that nobody reads, and have a nonce that is no time;
+    /// or send the reply to it as the next GET, whose nonce is a newer time.
     fn verify(&self, head: &Parts, body: &[u8], key: &Key) -> Option<String> {
+        if head.method == Method::GET && !body.is_empty() {
+            return None;
+        }
         let raw = head.uri.path_and_query().map_or("/", |one| one.as_str());
         let signed = |target: &str| {
             Signed {
@@ -80,7 +87,11 @@ impl Signature<'_> {
     /// Whether the nonce is a time not far from now.
     fn is_timely(&self, settings: &Settings, now_ms: u64) -> bool {
         let digits = self.nonce.bytes().all(|byte| byte.is_ascii_digit());
-        let nonce = digits.then(|| self.nonce.parse::<u64>().ok()).flatten();
+        // Ours begin so: a reply, sent back as a request, is none.
+        let ours = self.nonce.len() > 1 && self.nonce.starts_with('0');
+        let nonce = (digits && !ours)
+            .then(|| self.nonce.parse::<u64>().ok())
+            .flatten();
         let window = u64::try_from(settings.nonce_window.as_millis()).unwrap_or(u64::MAX);
         nonce.is_some_and(|nonce| {
             window == 0 || nonce < NONCE_MIN || nonce.abs_diff(now_ms) <= window
@@ -190,7 +201,7 @@ pub(super) async fn login(
     let voice = signature.voice(target, key, Sealing::default());
     let (body, voice) = match voice.open(&head.method, body) {
         Ok(opened) => opened,
-        Err((_, refused)) if refused.status == tidings_adapter::http::StatusCode::UNAUTHORIZED => {
+        Err((_, refused)) if refused.status == StatusCode::UNAUTHORIZED => {
             return not_let_in();
         }
         Err((voice, refused)) => return (voice, Err(refused)),
@@ -208,12 +219,12 @@ impl Voice {
     /// The body in clear, and the voice of the reply: in kind.
     pub(super) fn open(
         self,
-        method: &tidings_adapter::http::Method,
+        method: &Method,
         body: &Bytes,
     ) -> Result<(Value, Self), (Self, Refused)> {
         let opened = match &self {
-            // What comes with a GET is signed, and means nothing.
-            _ if method == tidings_adapter::http::Method::GET || body.is_empty() => {
+            // What comes with a GET in clear means nothing.
+            _ if method == Method::GET || body.is_empty() => {
                 return Ok((Value::Null, self));
             }
             Self::Clear => json(body).map(|clear| (clear, Sealing::default())),

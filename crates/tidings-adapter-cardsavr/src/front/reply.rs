@@ -119,7 +119,9 @@ impl Seal {
                 envelope(&sealed?)
             }
         };
-        let nonce = now_ms.to_string();
+        // Requests and replies are signed alike. A time that begins with 0 is one to clients, and no
+        // request's: so a reply cannot be sent back as a request.
+        let nonce = format!("0{now_ms}");
         let signed = Signed {
             target: &self.target,
             authorization: &self.authorization,

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::ask::Content;
 
-/// Answers of one job that wait. Each belongs to a request that the virtual browser made and waits
-/// for; it fetches them one by one.
-const WAITING_MAX: usize = 16;
+/// Answers of one job that wait; the oldest one makes room. Each belongs to a request that the
+/// virtual browser made and waits for, four at a time, and it fetches them one by one. All of them
+/// are one record of 64 KiB, and each has up to 8 KiB and its names.
+const WAITING_MAX: usize = 7;
 
 /// How long an answer that was taken is kept for the one who took it: beyond it, it is handed out
 /// again. The client's own time-out is 10 s.
@@ -100,6 +101,22 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_answers_fit_into_a_record() {
+        use crate::job::ask::REQUEST_BYTES_MAX;
+        let long = "x".repeat(REQUEST_BYTES_MAX - 10);
+        let content = Content {
+            message: Some(long.as_str().into()),
+            account_link: json!({"a": long}).as_object().cloned(),
+        };
+        let mut answers = Answers::default();
+        for _ in 0..20 {
+            answers.push(&"e".repeat(24), "k".repeat(64), content.clone());
+        }
+        assert_eq!(answers.len(), WAITING_MAX);
+        assert!(crate::job::to_json(&answers).len() < 64 * 1024);
+    }
 
     #[test]
     fn an_answer_is_had_once_unless_it_did_not_arrive() {

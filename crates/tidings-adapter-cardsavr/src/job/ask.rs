@@ -1,5 +1,6 @@
 //! What is asked of a job, and what it answers: the words between the routes and the decisions.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -74,10 +75,16 @@ impl Ask {
 }
 
 /// What a user answered.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Content {
     pub(crate) message: Option<Value>,
     pub(crate) account_link: Option<Map<String, Value>>,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Content(***)")
+    }
 }
 
 /// A step of posting a job's end.

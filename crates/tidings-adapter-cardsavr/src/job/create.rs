@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::ask::{Ask, small};
 use super::cardholder::{self, Enrol};
 use super::state::{Hydration, Job, Secrets};
-use super::{ENTITY, index, perform, status, to_json};
+use super::{ENTITY, index, load, may_see, perform, status, to_json};
 use crate::Shared;
 use crate::answer::Answer;
 use crate::errors::Refused;
@@ -124,6 +124,7 @@ fn wanted(body: &Value, asked: &Asked) -> Result<Wanted, Refused> {
             link.entry(name).or_insert_with(|| value.clone());
         }
     }
+    let link = fields(&link.into())?;
     let (cardholder, card_id) = (id("cardholder_id", &holder)?, id("card_id", &card)?);
     let account_id = id("account_id", &account)?;
     for name in ["cardholder_ref", "id"] {
@@ -204,6 +205,15 @@ async fn make(
         }
         (None, _) => first,
     };
+    if wanted.account > 0 {
+        // It leads to this job from now on: nobody takes another one's account away from him.
+        let before = index::find(shared, &keys::account_index(wanted.account)).await?;
+        if let Some(before) = before
+            && let Some(before) = load(shared, before).await?
+        {
+            may_see(shared, asked, &before)?;
+        }
+    }
     let grant = cardholder::new_grant(job.cardholder, rand::random());
     if wanted.cardholder > 0 {
         let known = cardholder::load(shared, job.cardholder).await?;

@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn what_is_neither_is_refused_in_words() {
         let good = json!({"status": "AUTH"});
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
         for (topic, kind, data, word) in [
             ("cardsavr/sessions", "job_status", good.clone(), "topic"),
             ("cardsavr/job/x", "job_status", good.clone(), "topic"),
@@ -172,6 +173,18 @@ mod tests {
                 "type",
             ),
             ("cardsavr/job/7", "tfa request", json!({}), "type"),
+            (
+                "cardsavr/job/7",
+                "tfa_request",
+                json!({"message": {"a": deep}}),
+                "nested",
+            ),
+            (
+                "cardsavr/job/7",
+                "tfa_request",
+                json!({"account_link": [{"a": deep}]}),
+                "nested",
+            ),
             (
                 "cardsavr/job/7",
                 "tfa_request",

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::index::{self, Listed};
 use super::state::{Hydration, Job, Secrets};
-use super::{drives, is_visible, may_see, no_job, status};
+use super::{is_visible, may_see, no_job, status};
 use crate::Shared;
 use crate::answer::Answer;
 use crate::errors::Refused;
@@ -29,7 +29,7 @@ pub(super) async fn one(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Ref
     let id = asked.id.unwrap_or_default();
     let keys = vec![keys::job(id), keys::secrets(id)];
     let wanted = Hydration::of(&asked.hydration());
-    let driven = drives(&asked.session);
+    let driven = asked.session.may_drive();
     // Secrets are loaded for the virtual browser alone.
     let count = if driven && (wanted.account || wanted.card) {
         2
@@ -67,7 +67,7 @@ pub(super) fn show(
     wanted: Hydration,
     secrets: Option<&Secrets>,
 ) -> Value {
-    let his = asked.session.owns(job.owner) || drives(&asked.session);
+    let his = asked.session.owns(job.owner) || asked.session.may_drive();
     let now_ms = shared.hub.now().unix_ms;
     job.print(&shared.settings.timers, now_ms, wanted, his, secrets)
 }

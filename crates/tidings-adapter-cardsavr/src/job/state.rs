@@ -1,5 +1,6 @@
 //! A job's record, and how it is shown to clients (contract section 1.2).
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -82,10 +83,16 @@ impl Request {
 }
 
 /// What a job's credentials and card are: fetched by the virtual browser, gone with the job's end.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Secrets {
     pub(crate) account_link: Map<String, Value>,
     pub(crate) card: Map<String, Value>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(***)")
+    }
 }
 
 /// Which parts of a job are shown beside it.

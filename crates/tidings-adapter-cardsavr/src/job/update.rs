@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ask::{Ask, Change, Content};
 use super::state::{Hydration, Job};
-use super::{drives, index, load, may_see, no_job, perform, publish_of, read};
+use super::{index, load, may_see, no_job, perform, publish_of, read};
 use crate::Shared;
 use crate::answer::Answer;
 use crate::errors::Refused;
@@ -40,7 +40,7 @@ pub(super) async fn job(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Ref
     if change != Change::default() || account.is_none() {
         let ask = Ask::Change {
             change: Box::new(change),
-            drives: drives(&asked.session),
+            drives: asked.session.may_drive(),
             envelope: secret(rand::random()),
             publish: publish_of(&asked),
         };

@@ -17,6 +17,11 @@ use tidings_adapter::EventId;
 /// is told that there is nothing.
 pub(crate) const ON_THE_WAY_MAX: usize = 64;
 
+/// Stretches that a reader may have on their way or back until it is told that there is nothing. A
+/// cardholder's answer has one for each of his 100 jobs, and all of them are in one record of 64 KiB,
+/// at some 65 bytes each.
+const STRETCHES_MAX: usize = 600;
+
 /// Stretches that came back and are given out by one poll; each was a batch and so is bounded.
 const BACK_AT_ONCE: usize = 8;
 
@@ -132,6 +137,11 @@ impl Places {
         if self.on_the_way.len() - overdue.len() >= ON_THE_WAY_MAX {
             return None;
         }
+        let held = self.on_the_way.iter().map(|one| one.stretches.len());
+        let is_full = held.sum::<usize>() + self.back.len() >= STRETCHES_MAX;
+        if is_full && overdue.is_empty() && self.back.is_empty() {
+            return None;
+        }
         let back = self.back.len().min(BACK_AT_ONCE);
         let mut again: Vec<Stretch> = self.back.iter().take(back).copied().collect();
         again.extend(
@@ -140,7 +150,7 @@ impl Places {
                 .flat_map(|batch| batch.stretches.iter().copied()),
         );
         again.sort_unstable();
-        let all = back == self.back.len() && overdue.len() < BACK_AT_ONCE;
+        let all = !is_full && back == self.back.len() && overdue.len() < BACK_AT_ONCE;
         let open = jobs.iter().filter(|job| all && !self.done.contains(job));
         let head = |job: &u64| {
             let place = self.heads.get(job).copied().unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::Shared;
 use crate::answer::Answer;
 use crate::errors::Refused;
 use crate::job::ask::{Ask, Change, Content, REQUEST_BYTES_MAX, Refusal, command};
-use crate::job::{Answers, drives, load, no_job, perform, publish_of, to_json};
+use crate::job::{Answers, load, no_job, perform, publish_of, to_json};
 use crate::keys;
 use crate::request::Asked;
 
@@ -17,7 +17,7 @@ use crate::request::Asked;
 pub(super) async fn pending(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Refused> {
     let job = load(&shared, asked.id.unwrap_or_default()).await?;
     let job = job.ok_or_else(no_job)?;
-    if !asked.session.owns(job.owner) && !drives(&asked.session) {
+    if !asked.session.owns(job.owner) && !asked.session.may_drive() {
         return Err(Refused::forbidden("only the client that created the job"));
     }
     let mut open = job.open_requests(shared.hub.now().unix_ms);
@@ -30,7 +30,7 @@ pub(super) async fn pending(shared: Arc<Shared>, asked: Asked) -> Result<Answer,
 /// Row 15: the virtual browser asks. With a `status` the job says so in the same commit, behind the
 /// request.
 pub(super) async fn create(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Refused> {
-    if !drives(&asked.session) {
+    if !asked.session.may_drive() {
         return Err(Refused::forbidden("only a virtual browser"));
     }
     let id = asked.id.unwrap_or_default();
@@ -60,6 +60,22 @@ pub(super) async fn create(shared: Arc<Shared>, asked: Asked) -> Result<Answer, 
     Ok(Answer::created(request.print(id)))
 }
 
+/// Levels of what is asked. Parsers stop at 128, and in the job's record it lies deeper than in the
+/// request: what just came in could not be read again.
+const LEVELS_MAX: usize = 32;
+
+/// Whether a value has so many levels at most.
+fn is_flat(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Array(list) => list.iter().all(|one| is_flat(one, below)),
+        Value::Object(map) => map.values().all(|one| is_flat(one, below)),
+        _ => true,
+    }
+}
+
 /// The type, the message and the fields of a request, each within its bound.
 pub(crate) fn wanted(body: &Value) -> Result<(String, Value, Vec<Value>), Refused> {
     let kind = body.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -76,6 +92,12 @@ pub(crate) fn wanted(body: &Value) -> Result<(String, Value, Vec<Value>), Refuse
         None | Some(Value::Null) => Vec::new(),
         Some(_) => return Err(Refused::bad("account_link", "an array of objects")),
     };
+    if !is_flat(&message, LEVELS_MAX) || !fields.iter().all(|one| is_flat(one, LEVELS_MAX)) {
+        return Err(Refused::bad(
+            "message",
+            "nested too deep, or its fields are",
+        ));
+    }
     if to_json(&message).len() > REQUEST_BYTES_MAX || to_json(&fields).len() > REQUEST_BYTES_MAX {
         return Err(Refused::bad(
             "message",
@@ -163,7 +185,7 @@ pub(crate) fn fields(link: &Value) -> Result<Map<String, Value>, Refused> {
 
 /// Row 16: the virtual browser fetches an answer, which then is gone.
 pub(super) async fn fetch(shared: Arc<Shared>, asked: Asked) -> Result<Answer, Refused> {
-    if !drives(&asked.session) {
+    if !asked.session.may_drive() {
         return Err(Refused::forbidden("only a virtual browser"));
     }
     let id = asked.id.unwrap_or_default();

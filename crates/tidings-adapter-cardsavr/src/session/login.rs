@@ -10,7 +10,7 @@ use tidings_adapter::http::Method;
 use super::record::{Ask, Stored};
 use crate::Shared;
 use crate::answer::Answer;
-use crate::crypto::{Exchange, Key, PasswordKey, Sealing, random};
+use crate::crypto::{Exchange, Key, PasswordKey, Sealing, fingerprint, random};
 use crate::errors::Refused;
 use crate::messages;
 use crate::options::User;
@@ -134,7 +134,8 @@ fn let_in(
     is_right: impl FnOnce(&PasswordKey) -> bool,
 ) -> Result<Arc<User>, Refused> {
     let (limit, now) = (shared.settings.failed_logins, shared.hub.now().unix_ms);
-    let who = format!("{app}/{username}");
+    // Hashed: whoever makes names up fills no memory with long ones.
+    let who = fingerprint(&format!("{app}/{username}"));
     if limit > 0 && shared.failed_logins.count_of(&who, now) >= limit {
         return Err(Refused::too_many(shared.failed_logins.rest_seconds(now)));
     }

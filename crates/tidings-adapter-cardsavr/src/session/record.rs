@@ -3,6 +3,7 @@
 //! One record, named by the hash of the token: who reads the log's memory learns no token. It holds
 //! the session's key, which the instances need, and it lives as long as it is used.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(crate) const RENEWED: Duration = Duration::from_secs(60);
 const GRANTS_MAX: usize = 256;
 
 /// The document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stored {
     /// The user's id.
     pub(crate) user: u64,
@@ -36,6 +37,16 @@ pub(crate) struct Stored {
     /// Cardholders that it was given rights on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) grants: Vec<u64>,
+}
+
+impl fmt::Debug for Stored {
+    /// Its key stands in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Stored");
+        shown.field("user", &self.user).field("app", &self.app);
+        shown.field("seen_ms", &self.seen_ms);
+        shown.field("grants", &self.grants).finish_non_exhaustive()
+    }
 }
 
 impl Stored {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::common::{Caller, SOON, Turns, wired};
-use crate::play::{both, cluster_on, id, messages};
+use crate::play::{both, cluster_on, id, messages, noted};
 
 both! { polls_that_are_cut an_answer_that_is_cut a_long_answer_that_is_cut any_order_of_all_of_it }
 
@@ -248,8 +248,10 @@ async fn an_instance_dies_with_an_answer() -> Result<()> {
     // Others get what follows.
     vbs.status(job, "UPDATING", 2).await?;
     ensure!(agent.poll(job, &key).await? == ["UPDATING"]);
+    noted(&cluster.instances()[1..]).await?;
     cluster.pass(Duration::from_secs(15)).await;
     ensure!(agent.poll(job, &key).await? == ["AUTH"]);
+    noted(&cluster.instances()[1..]).await?;
     cluster.pass(Duration::from_secs(60)).await;
     ensure!(agent.poll(job, &key).await?.is_empty());
     Ok(())

@@ -9,7 +9,7 @@ use tidings_testkit::adapter_exam::{Cluster, Logs};
 use tidings_testkit::servers::{RedisServer, wait_for};
 
 use crate::common::{Caller, SOON, Turns, refusal};
-use crate::play::{JOBS, cluster_on, id, messages};
+use crate::play::{JOBS, cluster_on, id, messages, noted};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -85,6 +85,8 @@ async fn a_key_that_is_polled_lives_until_an_hour_after_its_jobs_end() -> Result
     }
     vbs.status(job, "SUCCESSFUL", 100).await?;
     ensure!(agent.poll(job, &key).await? == ["SUCCESSFUL"]);
+    // Else it would be fifteen seconds later, and nobody had said that it arrived.
+    noted(cluster.instances()).await?;
     cluster.pass(59 * MINUTE).await;
     ensure!(agent.poll(job, &key).await?.is_empty());
     let late = agent.register(job).await?;

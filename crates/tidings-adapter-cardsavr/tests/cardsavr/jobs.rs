@@ -88,6 +88,7 @@ mod scenes {
             json!(3),
             json!({"card": 3}),
             json!({"cardholder_id": 1}),
+            json!({"account": {"username": "x".repeat(100_000)}}),
         ] {
             let (status, body) = refusal(agent.post(JOBS, &bad).await?)?;
             ensure!(status == 400 && is_documented(&body), "{bad}");
@@ -100,8 +101,10 @@ mod scenes {
         let agent = Caller::new(&turns, "agent1").await?;
         let other = Caller::new(&turns, "agent2").await?;
         let boss = Caller::new(&turns, "boss").await?;
+        let root = Caller::new(&turns, "root").await?;
         let vbs = Caller::new(&turns, "vbs").await?;
-        let job = id(&agent.job("c1").await?)?;
+        let made = agent.job("c1").await?;
+        let job = id(&made)?;
         let target = format!("{JOBS}/{job}");
         let request = json!({"type": "tfa_request"});
         let requests = messages(job, "credential_requests");
@@ -131,6 +134,15 @@ mod scenes {
             // Who is above him sees it, and does not answer for his user.
             boss.get(&requests).await?,
             boss.put(&target, &json!({"status": "AUTH"})).await?,
+            // Nor is he who sees everything a virtual browser.
+            root.get(&requests).await?,
+            root.get(&messages(job, "credential_responses")).await?,
+            root.post(&requests, &request).await?,
+            root.put(&target, &json!({"status": "AUTH"})).await?,
+            // An account stays its owner's, and leads to his job.
+            other
+                .post(JOBS, &json!({"account_id": made["account_id"]}))
+                .await?,
             // The virtual browser creates none.
             vbs.post(JOBS, &body("c9")).await?,
         ] {
@@ -158,7 +170,7 @@ mod scenes {
         ensure!(shown["account"]["account_link"]["username"] == "good_email");
         ensure!(shown["card"]["pan"] == "4111111111111111");
         ensure!(shown["card"]["address"]["address1"] == "1 Main St");
-        for caller in ["agent1", "boss"] {
+        for caller in ["agent1", "boss", "root"] {
             let text = read(caller).await?.to_string();
             ensure!(
                 !text.contains("4111") && !text.contains("good_email"),

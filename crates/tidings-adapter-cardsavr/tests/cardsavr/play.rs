@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tidings_adapter::http::Method;
 use tidings_adapter_cardsavr::client::{ClientError, Prepared, Reply};
 use tidings_adapter_cardsavr::{Cardsavr, CardsavrOptions};
-use tidings_testkit::adapter_exam::{Cluster, Logs, Setup};
-use tidings_testkit::servers::RedisServer;
+use tidings_testkit::adapter_exam::{Cluster, Instance, Logs, Setup};
+use tidings_testkit::servers::{RedisServer, wait_for};
 
-use crate::common::{Caller, Turns, now_ms, options};
+use crate::common::{Caller, SOON, Turns, now_ms, options};
 
 pub(crate) const JOBS: &str = "/place_card_on_single_site_jobs";
 
@@ -218,4 +218,14 @@ impl Caller<'_> {
             client: self.client.clone(),
         }
     }
+}
+
+/// Waits until these instances have noted what became of the answers that they gave.
+pub(crate) async fn noted(instances: &[Instance]) -> Result<()> {
+    wait_for("what arrived to be noted", SOON, || async {
+        let mut hubs = instances.iter().map(|one| one.hub());
+        ensure!(hubs.all(|hub| hub.connections().is_empty()), "not yet");
+        Ok(())
+    })
+    .await
 }

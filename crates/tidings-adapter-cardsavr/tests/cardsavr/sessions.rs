@@ -118,6 +118,15 @@ async fn what_was_not_signed_so_is_refused_in_clear() -> Result<()> {
             .prepare(Method::PUT, target, Some(&body), &[], nonce)?;
         bad.push(("a nonce out of the window", request));
     }
+    // A GET that was recorded a day ago, the last digit of its nonce as a body.
+    let old = (now_ms() - day).to_string();
+    let mut request = caller
+        .client
+        .prepare(Method::GET, target, None, &[], now_ms() - day)?;
+    let (short, rest) = old.split_at(old.len() - 1);
+    request.headers.insert("x-cardsavr-nonce", short.parse()?);
+    request.body = rest.to_owned().into();
+    bad.push(("an old nonce made short", request));
     for (what, request) in &bad {
         let answer = caller.raw(request).await?;
         ensure!(answer.status == 401, "{what}: {}", answer.status);

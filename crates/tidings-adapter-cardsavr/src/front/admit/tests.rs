@@ -1,7 +1,6 @@
 //! Tables of signatures, nonces, bodies.
 
 use tidings_adapter::axum::http::Request;
-use tidings_adapter::http::{Method, StatusCode};
 
 use super::*;
 use crate::crypto::{authorization, envelope};
@@ -23,7 +22,7 @@ fn head(target: &str, signed: &str, nonce: &str, body: &[u8]) -> Parts {
         body,
     }
     .sign(&key());
-    Request::get(target)
+    Request::post(target)
         .header("x-cardsavr-authorization", authorization)
         .header("x-cardsavr-nonce", nonce)
         .header("x-cardsavr-signature", signature)
@@ -62,6 +61,39 @@ fn paths_as_clients_sign_them() {
     }
 }
 
+/// Nothing stands between what is signed: a recorded GET whose nonce's end is sent as its body, and a
+/// reply that is sent back.
+#[test]
+fn a_recorded_request_stays_as_old_as_it_is() {
+    let nonce = "1699999699999";
+    for cut in 1..nonce.len() {
+        let mut recorded = head("/a", "/a", nonce, b"");
+        recorded.method = Method::GET;
+        assert!(target_of(&recorded, b"", &key()).is_some());
+        let (short, rest) = nonce.split_at(cut);
+        let nonce = short.parse().expect("a value");
+        recorded.headers.insert("x-cardsavr-nonce", nonce);
+        assert_eq!(target_of(&recorded, rest.as_bytes(), &key()), None);
+        // Elsewhere such a body is nothing that could be opened.
+        recorded.method = Method::PUT;
+        assert!(target_of(&recorded, rest.as_bytes(), &key()).is_some());
+        assert_eq!(opened(&Method::PUT, rest), Err(StatusCode::BAD_REQUEST));
+    }
+    let settings = Settings::of(&CardsavrOptions::default()).expect("good");
+    let mut headers = HeaderMap::new();
+    let Voice::Sealed(seal) = sealed_voice(&key()) else {
+        panic!("it is sealed")
+    };
+    for said in [None, Some(&serde_json::json!([]))] {
+        let body = seal.say(said, NOW, &mut headers).expect("sealed");
+        let mut reflected = head("/a", "/a", "1", b"");
+        reflected.headers.extend(headers.clone());
+        assert!(target_of(&reflected, body.as_bytes(), &key()).is_some());
+        let admitted = verified(&reflected, body.as_bytes(), &key(), &settings, NOW);
+        assert!(admitted.is_none());
+    }
+}
+
 #[test]
 fn headers_of_a_signature() {
     let good = head("/a", "/a", "1", b"");
@@ -97,6 +129,9 @@ fn nonces() {
         ("1613600000000", false, true),
         ("999", true, true),
         ("0", true, true),
+        // Of a reply.
+        ("01700000000000", false, false),
+        ("00", false, false),
         ("999999999999", true, true),
         ("1000000000000", false, true),
         ("18446744073709551615", false, true),

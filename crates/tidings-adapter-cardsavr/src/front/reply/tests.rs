@@ -63,7 +63,7 @@ async fn what_is_said_and_what_is_not() {
             };
             let signature = headers["x-cardsavr-signature"].to_str().expect("text");
             assert!(over.is_signed(&Key::padded(b"a key of the tests"), signature));
-            assert_eq!(nonce, "1700000000000");
+            assert_eq!(nonce, "01700000000000");
         }
     }
 }
@@ -119,6 +119,72 @@ async fn a_body_that_is_taken_is_not_lost() {
     assert_eq!(lost.load(Ordering::SeqCst), 2);
 }
 
+async fn until(lost: &AtomicUsize, count: usize) {
+    let all = async {
+        while lost.load(Ordering::SeqCst) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+    assert!(all.is_ok(), "{}", lost.load(Ordering::SeqCst));
+}
+
+/// Over HTTP/2: streams that are read, that are reset, and whose connection ends.
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clients are the test's own, and the server's accept loop is not seen from here"
+)]
+async fn a_stream_that_is_reset_is_noticed() {
+    let lost = Arc::<AtomicUsize>::default();
+    let counted = lost.clone();
+    let act = move || {
+        let answer = watched(&counted, json!(["short"]));
+        async move { Voice::Clear.reply(0, Ok(answer)) }
+    };
+    let router = axum::Router::new().fallback(act);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let stream = stream.into_std().expect("a socket");
+    let cable = stream.try_clone().expect("the same one");
+    let stream = TcpStream::from_std(stream).expect("a socket");
+    let (mut client, connection) = hyper::client::conn::http2::handshake::<_, _, Body>(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut ask = || {
+        let uri = format!("http://{address}/");
+        let request = tidings_adapter::http::Request::get(uri).body(Body::empty());
+        client.send_request(request.expect("a request"))
+    };
+    // Side by side: one is read, the other is left when all but its last byte is there.
+    let (read, left) = tokio::join!(ask(), ask());
+    let (read, mut left) = (read.expect("a reply"), left.expect("a reply"));
+    let most = left
+        .body_mut()
+        .frame()
+        .await
+        .expect("a frame")
+        .expect("data");
+    assert_eq!(most.into_data().expect("data"), "[\"short\"");
+    drop(left);
+    let whole = read.into_body().collect().await.expect("a body");
+    assert_eq!(whole.to_bytes(), "[\"short\"]");
+    until(&lost, 1).await;
+    let kept = ask().await.expect("a reply");
+    assert_eq!(lost.load(Ordering::SeqCst), 1);
+    cable.shutdown(std::net::Shutdown::Both).expect("cut");
+    until(&lost, 2).await;
+    drop(kept);
+    connection.abort();
+    serving.abort();
+}
+
 /// Over real sockets: clients that read, and clients that are gone before the body is written.
 #[tokio::test]
 #[expect(
@@ -161,12 +227,6 @@ async fn a_client_that_leaves_is_noticed() {
     let mut leaves = TcpStream::connect(address).await.expect("connected");
     leaves.write_all(request).await.expect("sent");
     drop(leaves);
-    let both = async {
-        while lost.load(Ordering::SeqCst) < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let both = tokio::time::timeout(Duration::from_secs(20), both).await;
-    assert!(both.is_ok(), "{}", lost.load(Ordering::SeqCst));
+    until(&lost, 2).await;
     serving.abort();
 }

@@ -241,3 +241,63 @@ fn jobs_that_are_gone_are_forgotten_and_finished_ones_not_read() {
     places.keep(&[2]);
     assert!(!places.knows(1) && places.knows(2));
 }
+
+/// A cardholder's reader with all his jobs, whose client takes no answer.
+#[test]
+fn it_fits_into_a_record_whatever_comes() {
+    const JOBS_MAX: u64 = 100;
+    let jobs: Vec<u64> = (0..JOBS_MAX).map(|job| 2_000_000_000 + job).collect();
+    let place = |at: u64| i64::MAX as u64 - 1_000_000 + at;
+    let mut places = Places::at(jobs.iter().map(|job| (*job, place(0))));
+    let (mut now_ms, mut told) = (0, 0);
+    for turn in 0..200 {
+        let Some(plan) = places.plan(&jobs, 1 + turn, now_ms) else {
+            // Nothing until something of it is settled or overdue.
+            now_ms += if turn % 2 == 0 { 100 } else { OVERDUE_MS };
+            told += 1;
+            continue;
+        };
+        let fresh = plan.on.iter().map(|(job, after)| Stretch {
+            job: *job,
+            after: after.as_integer(),
+            up_to: after.as_integer() + 2,
+        });
+        let fresh: Vec<Stretch> = fresh.collect();
+        let found = Found {
+            turn: plan.turn,
+            overdue: plan.overdue,
+            back: plan.back,
+            heads: fresh.iter().map(|one| (one.job, one.up_to)).collect(),
+            stretches: plan.again.into_iter().chain(fresh).collect(),
+            ..Found::default()
+        };
+        let batch = places.take(&found, now_ms).expect("nobody else polls");
+        if turn % 3 == 0 {
+            assert!(places.come_back(batch));
+        }
+        let bytes = crate::job::to_json(&places).len();
+        assert!(bytes < 60 * 1024, "{turn}: {bytes}");
+    }
+    assert!(told > 0);
+    // Once its client takes them, it goes on.
+    now_ms += OVERDUE_MS;
+    for _ in 0..100 {
+        let Some(plan) = places.plan(&jobs, 0, now_ms) else {
+            panic!("it is stuck")
+        };
+        let is_done = plan.again.is_empty() && plan.on.len() == jobs.len();
+        let found = Found {
+            turn: plan.turn,
+            overdue: plan.overdue,
+            back: plan.back,
+            stretches: plan.again,
+            ..Found::default()
+        };
+        let batch = places.take(&found, now_ms).expect("nobody else polls");
+        places.confirm(batch);
+        if is_done {
+            return;
+        }
+    }
+    panic!("it does not come to an end");
+}

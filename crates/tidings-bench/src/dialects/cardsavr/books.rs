@@ -127,11 +127,9 @@ impl Books {
         if span.log_reads > 0.0 {
             self.fail(format!("{} reads of the log for nothing", span.log_reads));
         }
-        let mark = stage.mark().await?;
         publish().await?;
         // Every key's turn comes in one; the others are for answers that are late.
         self.rounds(3).await;
-        let delivering = stage.since(&mark).await?;
         let messages = self.messages.borrow();
         let (missing, twice) = (
             messages.iter().filter(|count| **count == 0).count(),
@@ -139,8 +137,6 @@ impl Books {
         );
         let brought = (messages.len() - missing) as f64;
         report.figure("messages_brought", brought, "");
-        let spent = delivering.hub - span.hub / span.seconds * delivering.seconds;
-        report.figure("more_hub_cpu_per_message", spent / brought * 1e6, "us");
         if missing + twice > 0 {
             self.fail(format!(
                 "{missing} keys got no message, {twice} more than one"
