@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -192,7 +192,8 @@ impl Doors {
         self.ended.with_label_values(&[cause.slug()]).inc();
     }
 
-    /// Tells a client that there is no place for it.
+    /// Tells a client that there is no place for it: with an answer, or by closing the socket of one
+    /// that would take an answer for the last word.
     fn turn_away(&self, mut stream: TcpStream, why: NoPlace, tls: bool) {
         self.ended(why.into());
         self.refused.count(Cause::TooManyConnections);
@@ -211,6 +212,10 @@ impl Doors {
                 body.len()
             );
             let _ = tokio::time::timeout(REFUSAL_TIME, async {
+                // An answer would end a browser's `EventSource` for good; an end is tried again.
+                if asks_for_events(&mut stream).await? {
+                    return Ok(0);
+                }
                 stream.write_all(answer.as_bytes()).await?;
                 stream.shutdown().await?;
                 // Until the client has read it: closing with unread input resets the connection,
@@ -241,6 +246,32 @@ impl Doors {
             self.closed.cancel();
         }
     }
+}
+
+/// Bytes of a request's head that are looked at: browsers' heads are shorter.
+const HEAD_LOOK: usize = 4 * 1024;
+
+/// How long a head is waited for: one that is meant seriously is there already.
+const HEAD_TIME: Duration = Duration::from_millis(500);
+
+/// Whether what has come of a request's head says that an `EventSource` asks. Whoever sends nothing is
+/// answered all the same.
+async fn asks_for_events(stream: &mut TcpStream) -> std::io::Result<bool> {
+    let mut head = Vec::with_capacity(HEAD_LOOK);
+    let read = async {
+        while head.len() < HEAD_LOOK && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            if stream.read_buf(&mut head).await? == 0 {
+                break;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    if let Ok(read) = tokio::time::timeout(HEAD_TIME, read).await {
+        read?;
+    }
+    let head = head.to_ascii_lowercase();
+    let accepts = b"\r\naccept: text/event-stream\r\n";
+    Ok(head.windows(accepts.len()).any(|line| line == accepts))
 }
 
 /// Why a connection was turned away, or ended by the edge.

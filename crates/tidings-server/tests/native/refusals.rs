@@ -59,6 +59,23 @@ async fn no_place_is_said_and_counted_and_places_come_back() {
         "{answer}"
     );
     assert!(server.refused("too-many-connections") > 0);
+
+    // A browser's source would take an answer for the last word: it is only hung up on.
+    let mut source = TcpStream::connect(server.address)
+        .await
+        .expect("a connection");
+    source
+        .write_all(
+            b"GET /v1/events?topic=a HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
+        )
+        .await
+        .expect("sent");
+    let mut nothing = Vec::new();
+    tokio::time::timeout(crate::common::SOON, source.read_to_end(&mut nothing))
+        .await
+        .expect("in time")
+        .expect("an end");
+    assert_eq!(nothing, b"");
     drop(held);
     let free = async {
         loop {
