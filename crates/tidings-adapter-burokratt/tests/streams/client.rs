@@ -179,6 +179,23 @@ impl Listener {
         }
     }
 
+    /// Exactly these messages come, before `ready` what this instance had heard of by then; gives
+    /// what `ready` says.
+    pub(crate) async fn expect_around_ready(&mut self, contents: &[&str]) -> Result<Value> {
+        let (before, ready) = self.until_ready().await?;
+        let split = before.len().min(contents.len());
+        for (frame, content) in before.iter().zip(contents) {
+            let message = frame.json();
+            ensure!(
+                message["content"] == *content,
+                "expecting {content:?}: {message}"
+            );
+        }
+        ensure!(before.len() == split, "more than {contents:?}: {before:?}");
+        self.expect(&contents[split..]).await?;
+        Ok(ready)
+    }
+
     /// The next plain frame; control frames in between are an error.
     pub(crate) async fn entry(&mut self) -> Result<(String, Value)> {
         let frame = self.frame().await?;
