@@ -47,7 +47,7 @@ use tidings_adapter::{Adapter, Hub, Ingest, Ownership, RecordKind, Topic};
 pub use crypto::hash_password;
 pub use front::fuzz_envelope;
 pub use options::{
-    CardsavrOptions, IntegratorOptions, OptionsError, Role, Span, Timers, Unit, UserOptions,
+    CardsavrOptions, IntegratorOptions, OptionsError, Role, Timers, Unit, UserOptions,
 };
 
 use options::Settings;

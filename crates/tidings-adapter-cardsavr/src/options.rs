@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_adapter::Span;
 use tidings_adapter::http::HeaderValue;
 
 pub use people::{IntegratorOptions, Role, UserOptions};
 pub use timers::Timers;
-pub use values::{Span, Unit};
+pub use values::Unit;
 
 pub(crate) use people::{Integrator, Integrators, User, Users};
 
@@ -58,8 +59,8 @@ impl Default for CardsavrOptions {
             integrators: BTreeMap::new(),
             users: BTreeMap::new(),
             timers: Timers::default(),
-            nonce_window: Span::seconds(5 * 60),
-            session_idle: Span::seconds(15 * 60),
+            nonce_window: Span::from_secs(5 * 60),
+            session_idle: Span::from_secs(15 * 60),
             unsigned: false,
             origins: Vec::new(),
             webhook_url: None,

@@ -1,8 +1,9 @@
 //! How long jobs, questions and messages last (contract section 1.3).
 
 use serde::Deserialize;
+use tidings_adapter::Span;
 
-use super::values::{Span, Unit};
+use super::values::Unit;
 
 /// `[adapters.cardsavr.timers]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -27,13 +28,13 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            job: Span::seconds(5 * 60),
+            job: Span::from_secs(5 * 60),
             job_timeout_unit: Unit::Ms,
-            credentials: Span::seconds(4 * 60),
-            tfa: Span::seconds(4 * 60),
+            credentials: Span::from_secs(4 * 60),
+            tfa: Span::from_secs(4 * 60),
             login_failures: 2,
             tfa_failures: 1,
-            retention: Span::seconds(3600),
+            retention: Span::from_secs(3600),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tidings_adapter_cardsavr::{CardsavrOptions, Span};
+use tidings_adapter::Span;
+use tidings_adapter_cardsavr::CardsavrOptions;
 use tidings_testkit::adapter_exam::{Cluster, Logs};
 use tidings_testkit::servers::{RedisServer, wait_for};
 

@@ -252,7 +252,7 @@ async fn a_poller_whose_session_ends_is_told_every_time() -> Result<()> {
     Ok(())
 }
 
-fn parse(text: &str) -> tidings_adapter_cardsavr::Span {
+fn parse(text: &str) -> tidings_adapter::Span {
     serde_json::from_value(json!(text)).expect("a span")
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::job::ask::Hooked;
-use crate::options::{IntegratorOptions, Span, Unit};
+use crate::options::{IntegratorOptions, Unit};
+use tidings_adapter::Span;
 
 fn ended(world: &World) -> (String, String) {
     let last = world.last();
