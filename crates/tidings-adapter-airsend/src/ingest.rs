@@ -38,8 +38,8 @@ const KEY_BYTES_MAX: usize = 128;
 pub(crate) struct Ids(AtomicU64);
 
 impl Ids {
-    pub(crate) fn next(&self, now_ms: u64) -> u64 {
-        let fresh = now_ms * 4096 + u64::from(rand::random::<u16>() % 4096);
+    pub(crate) fn next(&self, now_ms: u64, random: u128) -> u64 {
+        let fresh = now_ms * 4096 + (random % 4096) as u64;
         let next = |last: u64| Some(fresh.max(last + 1));
         match self
             .0
@@ -86,7 +86,7 @@ async fn accept(shared: &Shared, request: Request) -> Result<Value, Problem> {
     let key = body.maybe("idempotency_key", Fields::text)?;
     let mut operation = Operation {
         shared,
-        seed: shared.ids.next(shared.hub.now().unix_ms),
+        seed: shared.ids.next(shared.hub.now().unix_ms, rand::random()),
         op: None,
         again: false,
     };

@@ -62,7 +62,7 @@ pub fn fuzz_ids_and_bodies(bytes: &[u8]) {
         if draft.check().is_err() {
             break; // and that it keeps its bounds
         }
-        match Rules.ingest(draft, 0) {
+        match Rules.ingest(draft, 0, 0) {
             Ingested::Publish(draft) => one_line(&draft),
             Ingested::Command(command) => {
                 let ask: Ask = serde_json::from_slice(&command.body).expect("an ask");

@@ -4,7 +4,7 @@
 
 use serde_json::value::RawValue;
 use tidings_adapter::{Draft, Ingest, Ingested};
-use uuid::Uuid;
+use uuid::Builder;
 
 use crate::chat::{self, Ask, Change, Said};
 use crate::keys::{Channel, kind};
@@ -18,15 +18,15 @@ use crate::rest::said_elsewhere;
 pub(crate) struct Rules;
 
 impl Ingest for Rules {
-    fn ingest(&self, draft: Draft, _now_ms: u64) -> Ingested {
-        match judge(draft) {
+    fn ingest(&self, draft: Draft, _now_ms: u64, random: u128) -> Ingested {
+        match judge(draft, random) {
             Ok(taken) => taken,
             Err(why) => Ingested::Refused(why),
         }
     }
 }
 
-fn judge(draft: Draft) -> Result<Ingested, String> {
+fn judge(draft: Draft, random: u128) -> Result<Ingested, String> {
     let channel =
         Channel::of_topic(&draft.topic).ok_or("the topic is not burokratt/channel/<id>")?;
     match &*draft.kind {
@@ -40,7 +40,7 @@ fn judge(draft: Draft) -> Result<Ingested, String> {
             Ok(Ingested::Publish(raw))
         }
         kind::MESSAGE if !channel.is_chat_list() => {
-            let said = message(&draft, &channel)?;
+            let said = message(&draft, &channel, random)?;
             let change = Change::Nothing;
             let ask = Ask::Post { said, change };
             Ok(Ingested::Command(chat::command(&channel, &ask)))
@@ -49,7 +49,7 @@ fn judge(draft: Draft) -> Result<Ingested, String> {
     }
 }
 
-fn message(draft: &Draft, channel: &Channel) -> Result<Said, String> {
+fn message(draft: &Draft, channel: &Channel, random: u128) -> Result<Said, String> {
     let params = Params::of("", &draft.data).map_err(|why| why.words().to_owned())?;
     let mut said = said_elsewhere(&params, channel).map_err(|why| why.words().to_owned())?;
     if said.message.id.is_empty() {
@@ -59,7 +59,9 @@ fn message(draft: &Draft, channel: &Channel) -> Result<Said, String> {
                 said.given = true;
                 derived_id(&[&dedup.scope, &dedup.key])
             }
-            None => Uuid::new_v4().to_string(),
+            None => Builder::from_random_bytes(random.to_be_bytes())
+                .into_uuid()
+                .to_string(),
         };
     }
     let attributes = draft.attributes.as_deref();
@@ -82,7 +84,7 @@ mod tests {
     fn messages_become_commands_and_raw_payloads_events() {
         let topic = "burokratt/channel/c1";
         let text = r#"{"content":"a","event":"greeting","authorRole":"backoffice-user","x":1}"#;
-        let Ingested::Command(command) = Rules.ingest(draft(topic, "message", text), 0) else {
+        let Ingested::Command(command) = Rules.ingest(draft(topic, "message", text), 0, 7) else {
             panic!("not taken")
         };
         assert_eq!(&*command.placement_key, topic);
@@ -93,11 +95,11 @@ mod tests {
         assert!(said.unnoted && !said.given);
         assert_eq!(said.message.chat_id, "c1");
         assert_eq!(said.message.event, "greeting");
-        let raw = Rules.ingest(draft(topic, "raw", "{\"a\":\n1}"), 0);
+        let raw = Rules.ingest(draft(topic, "raw", "{\"a\":\n1}"), 0, 7);
         assert_eq!(raw, Ingested::Publish(draft(topic, "raw", r#"{"a":1}"#)));
         let list = "burokratt/channel/chat-list";
         assert!(matches!(
-            Rules.ingest(draft(list, "raw", "1"), 0),
+            Rules.ingest(draft(list, "raw", "1"), 0, 7),
             Ingested::Publish(_)
         ));
         for (topic, kind, data) in [
@@ -113,7 +115,7 @@ mod tests {
             (topic, "message", r#"{"event":[]}"#),
             (topic, "message", r#"{"id":"a b"}"#),
         ] {
-            let refused = Rules.ingest(draft(topic, kind, data), 0);
+            let refused = Rules.ingest(draft(topic, kind, data), 0, 7);
             assert!(
                 matches!(refused, Ingested::Refused(_)),
                 "{topic} {kind} {data}"
@@ -125,17 +127,17 @@ mod tests {
     fn a_publishers_id_makes_the_messages() {
         let mut one = draft("burokratt/channel/c1", "message", r#"{"content":"a"}"#);
         one.dedup = Some(Dedup::by_source(&one.topic, Some("bot"), "7"));
-        let id = |draft: Draft| match Rules.ingest(draft, 0) {
+        let id = |draft: Draft, random| match Rules.ingest(draft, 0, random) {
             Ingested::Command(command) => match serde_json::from_slice(&command.body) {
                 Ok(Ask::Post { said, .. }) => (said.message.id, said.given),
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         };
-        let first = id(one.clone());
+        let first = id(one.clone(), 1);
         assert!(first.1);
-        assert_eq!(first, id(one.clone()));
+        assert_eq!(first, id(one.clone(), 2));
         one.dedup = None;
-        assert_ne!(id(one.clone()).0, id(one).0);
+        assert_ne!(id(one.clone(), 1).0, id(one, 2).0);
     }
 }

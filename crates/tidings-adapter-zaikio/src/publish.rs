@@ -105,7 +105,7 @@ pub(crate) struct Rules(
 );
 
 impl Ingest for Rules {
-    fn ingest(&self, draft: Draft, _now_ms: u64) -> Ingested {
+    fn ingest(&self, draft: Draft, _now_ms: u64, _random: u128) -> Ingested {
         match self.judge(&draft) {
             Ok(good) => Ingested::Publish(good),
             Err(why) => Ingested::Refused(why),
@@ -215,6 +215,7 @@ mod tests {
         let Ingested::Publish(good) = rules.ingest(
             draft(topic, "shop.sold", r#"{"version":"1.0","payload":{"n":1}}"#),
             0,
+            0,
         ) else {
             panic!("a good draft is refused")
         };
@@ -240,7 +241,7 @@ mod tests {
                 "subject",
             ),
         ] {
-            match rules.ingest(draft, 0) {
+            match rules.ingest(draft, 0, 0) {
                 Ingested::Refused(why) => assert!(why.contains(word), "{why}"),
                 other => panic!("{other:?}"),
             }

@@ -242,8 +242,9 @@ impl Decision {
 
 /// An adapter's rules for what others publish under its roots.
 pub trait Ingest: Send + Sync + 'static {
-    /// Judges one draft. Pure: no I/O; `now_ms` is the time, milliseconds since 1970.
-    fn ingest(&self, draft: Draft, now_ms: u64) -> Ingested;
+    /// Judges one draft. No I/O; `now_ms` is the time, milliseconds since 1970, and `random` is fresh
+    /// for each draft, for ids and secrets that the draft does not bring.
+    fn ingest(&self, draft: Draft, now_ms: u64, random: u128) -> Ingested;
 }
 
 /// What becomes of a draft under an owned root.

@@ -117,7 +117,7 @@ impl RecordKind for Account {
 }
 
 impl Ingest for Account {
-    fn ingest(&self, draft: Draft, _now_ms: u64) -> Ingested {
+    fn ingest(&self, draft: Draft, _now_ms: u64, _random: u128) -> Ingested {
         let name = &draft.topic.as_str()["bank/".len()..];
         match &*draft.kind {
             "deposit" => {

@@ -46,8 +46,8 @@ pub(crate) struct Rules {
 }
 
 impl Ingest for Rules {
-    fn ingest(&self, draft: Draft, now_ms: u64) -> Ingested {
-        match self.judge(&draft, now_ms) {
+    fn ingest(&self, draft: Draft, now_ms: u64, random: u128) -> Ingested {
+        match self.judge(&draft, now_ms, random) {
             Ok(command) => Ingested::Command(command),
             Err(problem) => Ingested::Refused(problem.words),
         }
@@ -118,7 +118,7 @@ pub(crate) fn drafted(mark: &Mark, mut decision: Decision) -> Decision {
 }
 
 impl Rules {
-    fn judge(&self, draft: &Draft, now_ms: u64) -> Result<Command, Problem> {
+    fn judge(&self, draft: &Draft, now_ms: u64, random: u128) -> Result<Command, Problem> {
         let elsewhere =
             || Problem::bad("the topic is neither `airsend/channel/<id>` nor `airsend/user/<id>`");
         let (whose, id) = whose(&draft.topic).ok_or_else(elsewhere)?;
@@ -139,7 +139,7 @@ impl Rules {
             message: None,
         };
         let making = Making {
-            seed: self.ids.next(now_ms),
+            seed: self.ids.next(now_ms, random),
             op: key,
             home: Some(id),
         };

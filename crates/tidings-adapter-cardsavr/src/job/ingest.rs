@@ -15,8 +15,8 @@ use crate::routes::number;
 pub(crate) struct Rules;
 
 impl Ingest for Rules {
-    fn ingest(&self, draft: Draft, _now_ms: u64) -> Ingested {
-        match judge(&draft, secret(rand::random())) {
+    fn ingest(&self, draft: Draft, _now_ms: u64, random: u128) -> Ingested {
+        match judge(&draft, secret(random.to_be_bytes())) {
             Ok((job, ask)) => Ingested::Command(command(job, &ask)),
             Err(why) => Ingested::Refused(why),
         }

@@ -119,7 +119,7 @@ impl Hub {
         let Some(rule) = self.ingest_rule(draft.topic.root()) else {
             return Err(PublishError::Owned(draft.topic.root().to_owned()));
         };
-        match rule.ingest(draft, self.log_ms()) {
+        match rule.ingest(draft, self.log_ms(), rand::random()) {
             Ingested::Refused(reason) => Err(PublishError::NotTaken(reason)),
             taken => Ok(taken),
         }

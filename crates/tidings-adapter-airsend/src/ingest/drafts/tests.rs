@@ -74,7 +74,7 @@ fn shelf() -> Shelf {
 
 /// What a draft comes to: the kinds of its events, or why it is refused.
 fn perform(shelf: &mut Shelf, rules: &Rules, draft: Draft) -> Result<Vec<String>, String> {
-    let command = match rules.ingest(draft, shelf.now_ms) {
+    let command = match rules.ingest(draft, shelf.now_ms, 7) {
         Ingested::Command(command) => command,
         Ingested::Refused(why) => return Err(why),
         Ingested::Publish(draft) => panic!("{draft:?}"),
